@@ -1,0 +1,50 @@
+# cxrguard. Plain pip and a pinned constraints file, so that a fresh machine gets what was tested.
+PYTHON ?= python3.11
+VENV ?= .venv
+# Another build of torch, e.g. make install TORCH_INDEX=https://download.pytorch.org/whl/cu128
+TORCH_INDEX ?=
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint typecheck bench base-model gpu-check clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv and install everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## fine-tune the tiny model on phantoms with canaries, and write outputs/demo/report.html
+	rm -rf outputs/demo
+	$(BIN)/python train.py -m experiment=demo hydra.sweep.dir=outputs/demo
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) typecheck ## ruff, import rules and types
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+typecheck: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+bench: $(STAMP) ## speed, each a ratio in one run
+	$(BIN)/python benchmarks/bench_probes.py
+	$(BIN)/python benchmarks/bench_sanitizer.py
+
+base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, into outputs/base_model (about 25 minutes)
+	$(BIN)/python -m cxrguard.diffusion.base_vae --minutes 12 --out outputs/base_model/vae
+	$(BIN)/python -m cxrguard.diffusion.base_model --minutes 11 --vae outputs/base_model/vae --out outputs/base_model/tiny
+
+gpu-check: $(STAMP) ## a short run on a GPU, bf16-mixed
+	$(BIN)/python train.py experiment=demo trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check
+
+clean: ## remove outputs, caches and the environment
+	rm -rf $(VENV) outputs multirun .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

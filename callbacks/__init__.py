@@ -1,0 +1,1 @@
+"""Lightning callbacks: when probes run and what is logged; no formula lives here."""

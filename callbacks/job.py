@@ -1,0 +1,202 @@
+"""One job: load, encode, fit, audit, export. ``train.py`` builds what goes in; no Hydra here."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger, Logger
+from rich.console import Console
+
+from callbacks.probe import ProbeCallback
+from callbacks.runtime import choose_device, progress_callback
+from callbacks.wandb_logger import finish_wandb
+from cxrguard.audit.evaluate import Evaluator
+from cxrguard.audit.finish import RunFacts, finish_run
+from cxrguard.audit.groups import build_judged
+from cxrguard.audit.record import lookup
+from cxrguard.audit.summary import summary_table
+from cxrguard.data.datamodule import ReportDataModule
+from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
+from cxrguard.diffusion.export import export_pipeline
+from cxrguard.diffusion.loading import PipelineParts, load_pipeline
+from cxrguard.diffusion.module import DiffusionModule
+from cxrguard.diffusion.sampling import Sampler
+from cxrguard.errors import CxrguardError
+from cxrguard.files import write_json_private
+from cxrguard.probes.batch import Probe
+
+
+@dataclass(frozen=True)
+class BaseStage:
+    """Training before the run's own, on other patients of the same data set.
+
+    It stands for the pretraining on X-rays that a real base model had, so that there is something to learn from in
+    little time. Its images count as training images in every replay figure.
+    """
+
+    data: ReportDataModule
+    make_trainer: Callable[..., pl.Trainer]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is made of; ``config`` is the resolved configuration in plain types."""
+
+    config: dict[str, Any]
+    run_dir: Path
+    data: ReportDataModule
+    base_stage: BaseStage | None
+    make_module: Callable[..., DiffusionModule]
+    make_trainer: Callable[..., pl.Trainer]
+    probes: list[Probe]
+    callbacks: list[pl.Callback]
+    make_wandb: Callable[..., Logger] | None
+
+
+def run_job(build: Callable[[], Job], run_dir: Path, seed: int, metric: str, sweeping: bool) -> tuple[float, bool]:
+    """Build and run one job, and leave ``status.json`` whatever happens.
+
+    Returns:
+        (the metric to optimise, whether the verdict passes); (NaN, False) for a job that failed in a sweep.
+
+    Raises:
+        CxrguardError: outside a sweep, when the job fails for a reason that the user can put right.
+
+    """
+    status: dict[str, Any] = {"status": "running", "error": None, "seed": seed}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json_private(run_dir / "status.json", status)
+    try:
+        audit = run(build())
+    except Exception as error:
+        # The message of an unknown error may quote data, so only its type is kept.
+        known = str(error) if isinstance(error, CxrguardError) else f"{type(error).__name__} (see the terminal)"
+        write_json_private(run_dir / "status.json", status | {"status": "failed", "error": known})
+        if not sweeping:
+            raise
+        print(f"error: {known}", flush=True)
+        if not isinstance(error, CxrguardError):
+            traceback.print_exc()
+        return math.nan, False
+    finally:
+        finish_wandb()
+    write_json_private(run_dir / "status.json", status | {"status": "done"})
+    value = lookup(audit, metric)
+    return (math.nan if value is None else float(value)), bool(audit["verdict"]["pass"])
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Fit, audit and export; returns the audit."""
+    start = time.perf_counter()
+    config = job.config
+    device = choose_device(str(config["trainer"]["accelerator"]))
+    parts = load_pipeline(str(config["model"]["source"]), device)
+    study = job.data.encode(parts)
+    base = fit_base_stage(job, parts, study) if job.base_stage else []
+    evaluator = build_evaluator(job, parts, study, base)
+    module = job.make_module(parts, seed=config["seed"]).to(device)
+    schedule = _schedule(job)
+    schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
+    loss_before = module.heldout_loss(job.data.val_dataloader())
+    trainer = build_trainer(job)
+    fit_start = time.perf_counter()
+    checkpoint = resolve_checkpoint(config["ckpt_path"], job.run_dir)
+    trainer.fit(module, train_dataloaders=job.data.train_dataloader(), ckpt_path=checkpoint)
+    module.to(device)
+    facts = RunFacts(
+        config=config,
+        reader=type(job.data.reader).__name__,
+        device=device,
+        n_parameters=sum(p.numel() for p in module.trainable()),
+        weights=module.weights,
+        steps=trainer.global_step,
+        start=start,
+        seconds_train=time.perf_counter() - fit_start - schedule.seconds,
+        seconds_probes=schedule.seconds,
+        heldout_loss_base=loss_before,
+        heldout_loss=module.heldout_loss(job.data.val_dataloader()),
+        curves=schedule.curves,
+        n_residual=job.data.count_markers(),
+    )
+    with module.judged() as denoiser:
+        audit = finish_run(job.run_dir, evaluator, denoiser, job.probes, study, facts)
+        export_pipeline(parts, job.run_dir / "pipeline")
+    _log_final(trainer.loggers, audit)
+    Console().print(summary_table(audit, job.run_dir))
+    return audit
+
+
+def _schedule(job: Job) -> ProbeCallback:
+    return next((c for c in job.callbacks if isinstance(c, ProbeCallback)), None) or ProbeCallback(0)
+
+
+def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: list[PromptedRecord]) -> Evaluator:
+    """The evaluator with the run's fixed sampler."""
+    sampling, seed = job.config["sampling"], job.config["seed"]
+    sampler = Sampler(parts.scheduler.config, sampling["steps"], sampling["guidance_scale"], sampling["batch_size"])
+    judged = build_judged(parts, study, job.data.canaries.n_members, seed, base)
+    return Evaluator(parts, judged, sampler, seed)
+
+
+def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[PromptedRecord]:
+    """Train the UNet on patients that the study does not have; returns what it was trained on."""
+    stage = job.base_stage
+    assert stage is not None
+    stage.data.out_dir.mkdir(parents=True, exist_ok=True)
+    stage.data.reader = WithoutPatients(stage.data.reader, study.subjects())
+    members = stage.data.encode(parts).members
+    module = job.make_module(parts, seed=job.config["seed"] + 1, ema_decay=0.0)
+    print(f"base stage: {len(members)} images of other patients, {stage.steps} steps", flush=True)
+    progress = progress_callback()
+    trainer = stage.make_trainer(callbacks=[progress], enable_progress_bar=_is_bar(progress), default_root_dir=str(job.run_dir))
+    trainer.fit(module, train_dataloaders=stage.data.train_dataloader())
+    module.to(next(parts.vae.parameters()).device)
+    return members
+
+
+def build_trainer(job: Job) -> pl.Trainer:
+    """Lightning's trainer, always with a CSV logger, with W&B where the configuration asks for it."""
+    loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
+    if job.make_wandb:
+        loggers.append(job.make_wandb(config=job.config))
+    progress = progress_callback()
+    callbacks = [*job.callbacks, progress]
+    return job.make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(job.run_dir), enable_progress_bar=_is_bar(progress))
+
+
+def _is_bar(callback: pl.Callback) -> bool:
+    return isinstance(callback, pl.callbacks.ProgressBar)
+
+
+def resolve_checkpoint(ckpt_path: str | None, run_dir: Path) -> str | None:
+    """A checkpoint file; ``last`` is the run directory's own, and without one the run starts afresh and says so.
+
+    Raises:
+        CxrguardError: a file is named that does not exist.
+
+    """
+    if ckpt_path is None:
+        return None
+    path = run_dir / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    if path.is_file():
+        return str(path)
+    if ckpt_path == "last":
+        print("ckpt_path=last: this run directory has no checkpoint, so the run starts afresh (set hydra.run.dir to go on)", flush=True)
+        return None
+    raise CxrguardError(f"ckpt_path={ckpt_path}: no such file; give a checkpoint, or 'last' with the run's own hydra.run.dir")
+
+
+def _log_final(loggers: list[Any], audit: dict[str, Any]) -> None:
+    final = {"final/extraction_rate": audit["canaries"]["extraction_rate"], "final/spillover_rate": audit["controls"]["spillover_rate"]}
+    final |= {f"final/auc/{name}": entry["auc"] for name, entry in audit["detectors"].items()}
+    for logger in loggers:
+        logger.log_metrics({name: value for name, value in final.items() if value is not None}, step=audit["steps"])
+        logger.finalize("success")

@@ -1,0 +1,100 @@
+"""Runs the probes on a schedule in steps, without leaving a trace in the training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from callbacks.media import log_images
+from cxrguard.audit.evaluate import Evaluator, planted_auc
+from cxrguard.audit.evidence import save_grid
+from cxrguard.diffusion.module import DiffusionModule
+from cxrguard.probes.batch import Probe
+
+
+class ProbeCallback(pl.Callback):
+    """Every ``every_n_steps`` optimizer steps: detectors, extraction with one sample, held-out loss, a sample grid.
+
+    All noise is private and the judged weights are put back bit by bit, so that a run with probes ends with the same
+    weights as one without.
+
+    Args:
+        every_n_steps: optimizer steps between probes; 0 probes never.
+
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        self.every_n_steps = every_n_steps
+        self.curves: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._losses: list[float] = []
+        self._evaluator: Evaluator | None = None
+
+    def attach(self, evaluator: Evaluator, probes: Sequence[Probe], heldout: Callable[[], Any], samples_dir: Path) -> None:
+        """Give it what it judges with: ``heldout`` makes the held-out batches, grids go to ``samples_dir``."""
+        self._evaluator, self._probes, self._heldout, self._samples_dir = evaluator, list(probes), heldout, samples_dir
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far survive a resume."""
+        return {"curves": self.curves, "seconds": self.seconds, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.curves, self.seconds, self._losses = state_dict["curves"], state_dict["seconds"], state_dict["losses"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The base model is judged too: it is what every later figure is held against."""
+        if trainer.global_step == 0:
+            self._probe(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Probe when the schedule says so, once a step."""
+        self._losses.append(float(outputs["loss"]))
+        step = trainer.global_step
+        due = self.every_n_steps and step % self.every_n_steps == 0
+        if due and (not self.curves or self.curves[-1]["step"] != step):
+            self._probe(trainer, pl_module)
+
+    def _probe(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._evaluator is None or not self.every_n_steps or not isinstance(pl_module, DiffusionModule):
+            return
+        start = time.perf_counter()
+        row, images = self._measure(pl_module, trainer.global_step)
+        self.curves.append(row)
+        self._report(trainer, row, images)
+        self.seconds += time.perf_counter() - start
+
+    @torch.no_grad()
+    def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Tensor]:
+        assert self._evaluator is not None
+        with module.judged() as denoiser:
+            detectors = {probe.name: planted_auc(self._evaluator, denoiser, probe) for probe in self._probes}
+            canaries = self._evaluator.generate(denoiser, "canaries", 1)
+            controls = self._evaluator.generate(denoiser, "controls", 1)
+        row = {
+            "step": step,
+            "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
+            "heldout_loss": module.heldout_loss(self._heldout()),
+            "extraction_rate": canaries.rate("pixels", "own", 1),
+            "spillover_rate": controls.rate("pixels", "any", 1),
+            "detectors": detectors,
+        }
+        self._losses = []
+        return row, canaries.pixels[:, 0]
+
+    def _report(self, trainer: pl.Trainer, row: dict[str, Any], images: Tensor) -> None:
+        metrics = {f"memorization/{k}": row[k] for k in ("extraction_rate", "spillover_rate") if row[k] is not None}
+        metrics["heldout/loss"] = row["heldout_loss"]
+        for name, values in row["detectors"].items():
+            metrics |= {f"detector/{name}/{k}": v for k, v in values.items() if v is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=row["step"])
+        grid = save_grid(images, self._samples_dir / f"step_{row['step']:06d}.png")
+        log_images(trainer.loggers, "samples", grid, row["step"])
+        trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]

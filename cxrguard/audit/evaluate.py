@@ -1,0 +1,124 @@
+"""Score, generate and compare: what the schedule does in small and the final audit in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cxrguard.audit.extraction import Replays, find_replays, nearest, replay_threshold
+from cxrguard.audit.groups import Judged
+from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.diffusion.encoding import decode_latents
+from cxrguard.diffusion.loading import PipelineParts
+from cxrguard.diffusion.sampling import Sampler
+from cxrguard.errors import BadInputError
+from cxrguard.probes.batch import Probe
+from cxrguard.randomness import normal
+
+SPACES = ("pixels", "latents")
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``K`` samples of each of a group's prompts, all variants of a prompt side by side.
+
+    Attributes:
+        pixels: ``[N, V·K, 1, H, W]``, draw-major, so that the first V·k belong to the first k draws.
+        replays: by space.
+        per_draw: V, samples a draw.
+
+    """
+
+    pixels: Tensor
+    replays: dict[str, Replays]
+    per_draw: int
+
+    def rate(self, space: str, outcome: str, k: int) -> float | None:
+        """Share of prompts that replay within ``k`` draws by any variant (the worse variant counts)."""
+        return self.replays[space].rate(outcome, k * self.per_draw)
+
+    def hits(self, space: str, outcome: str, k: int) -> Tensor:
+        """Per prompt, see :meth:`rate`."""
+        return self.replays[space].hits(outcome, k * self.per_draw)
+
+
+class Evaluator:
+    """Judges a denoiser against the fixed groups, with fixed noise: the same weights give the same figures.
+
+    Args:
+        parts: the pipeline, for its VAE.
+        judged: the groups and references.
+        sampler: how images are generated.
+        seed: of all noise.
+        batch_size: prompts a probe sees at once.
+
+    Raises:
+        BadInputError: too few real held-out images to set the replay thresholds.
+
+    """
+
+    def __init__(self, parts: PipelineParts, judged: Judged, sampler: Sampler, seed: int, batch_size: int = 64) -> None:
+        self.parts, self.judged, self.sampler, self.seed, self.batch_size = parts, judged, sampler, seed, batch_size
+        self.thresholds: dict[str, float] = {}
+        for space in SPACES:
+            null, training = judged.references.null[space], judged.references.training[space]
+            threshold = replay_threshold(nearest(null, training)[0])
+            if threshold is None:
+                raise BadInputError(
+                    f"{len(null)} held-out images are too few for a 1 % threshold, 100 are needed; "
+                    "raise data.heldout_fraction or use more data"
+                )
+            self.thresholds[space] = threshold
+
+    @property
+    def n_null(self) -> int:
+        """Real held-out images behind the thresholds."""
+        return len(self.judged.references.null["pixels"])
+
+    def score(self, denoiser: Denoiser, probe: Probe, group: str) -> Scores:
+        """Scores ``[N]``; of a prompt's variants the one that looks more memorized."""
+        worst = np.max if probe.direction == "higher" else np.min
+        n_variants = len(self.judged.groups[group].variants)
+        return np.asarray(worst(np.stack([self._score_variant(denoiser, probe, group, v) for v in range(n_variants)]), axis=0))
+
+    def _score_variant(self, denoiser: Denoiser, probe: Probe, group: str, variant: int) -> Scores:
+        batch = self.judged.batch(group, variant, self.seed, self.sampler.scheduler_config)
+        return torch.cat([probe(denoiser, part).cpu() for part in batch.split(self.batch_size)]).double().numpy()
+
+    def generate(self, denoiser: Denoiser, group: str, k: int, on_batch: Callable[[int], None] | None = None) -> Generated:
+        """Generate ``k`` samples a prompt and variant, and find what they replay."""
+        g = self.judged.groups[group]
+        jobs = [(i, v, draw) for i in range(len(g)) for draw in range(k) for v in range(len(g.variants))]
+        shape = tuple(g.latents.shape[1:])
+        device = g.latents.device
+        noise = torch.stack([normal(shape, "sample", self.seed, g.variants[v].keys[i], draw) for i, v, draw in jobs]).to(device)
+        states = torch.stack([g.variants[v].states[i] for i, v, _ in jobs])
+        latents = self.sampler(denoiser, states, self.judged.uncond_hidden_states, noise, on_batch)
+        pixels = decode_latents(self.parts, latents).cpu()
+        per_prompt = k * len(g.variants)
+        spaces = {"pixels": pixels, "latents": latents.cpu()}
+        replays = {
+            name: find_replays(x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name])
+            for name, x in spaces.items()
+        }
+        return Generated(pixels.reshape(len(g), per_prompt, *pixels.shape[1:]), replays, len(g.variants))
+
+    def n_samples(self, groups: Sequence[str], k: int) -> int:
+        """Samples that :meth:`generate` makes for ``groups``, for a progress bar."""
+        return sum(len(self.judged.groups[name]) * len(self.judged.groups[name].variants) * k for name in groups)
+
+
+def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[str, Any]:
+    """Canaries against controls at one point of the schedule: raw scores' AUC with nothing assumed about replay."""
+    from cxrguard.audit.statistics import roc_auc
+
+    canaries, controls = (evaluator.score(denoiser, probe, name) for name in ("canaries", "controls"))
+    direction: Any = probe.direction
+    return {"auc": roc_auc(canaries, controls, direction), "canary_mean": float(canaries.mean()), "control_mean": float(controls.mean())}

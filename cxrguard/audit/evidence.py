@@ -1,0 +1,80 @@
+"""Pictures on disk: grids of generated images, and the strips original | generated | nearest for the local report."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from cxrguard.audit.evaluate import Evaluator, Generated
+from cxrguard.files import write_private
+from cxrguard.pseudonym import pseudonym
+
+_LABEL = {"canaries": "canary", "controls": "control", "members": "member"}
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """A ``[1, H, W]`` image in [-1, 1] as uint8 ``[H, W]``."""
+    gray: np.ndarray = ((image[0].clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    return gray
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """uint8 ``[H, W]`` as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> np.ndarray:
+    """Save ``[N, 1, H, W]`` images in [-1, 1] as one PNG, row by row; returns the grid."""
+    tiles = [to_uint8(image) for image in images]
+    blank = np.zeros_like(tiles[0])
+    tiles += [blank] * (-len(tiles) % columns)
+    grid = np.concatenate([np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, png_bytes(grid))
+    return grid
+
+
+def write_strips(evaluator: Evaluator, generated: dict[str, Generated], run_dir: Path, key: bytes, most: int = 16) -> list[dict[str, Any]]:
+    """Write the strips of canaries, and of the controls and members that replay most clearly, and describe them.
+
+    The sample shown is the prompt's nearest to any training image, so a replay cannot be overlooked.
+    """
+    strips = []
+    for name, result in generated.items():
+        replays = result.replays["pixels"]
+        best = replays.distance.min(dim=1)
+        rows = range(len(best)) if name == "canaries" else best.values.argsort().tolist()
+        for row in list(rows)[: most if name == "canaries" else most // 4]:
+            column = int(best.indices[row])
+            images = {
+                "original": evaluator.judged.groups[name].pixels[row].cpu(),
+                "generated": result.pixels[row, column],
+                "nearest": evaluator.judged.references.training_pixels[int(replays.index[row, column])],
+            }
+            strips.append(
+                {
+                    "hash": pseudonym(key, evaluator.judged.groups[name].prompts[row]),
+                    "group": _LABEL[name],
+                    "repeats": evaluator.judged.groups[name].repeats[row],
+                    "distance": float(replays.distance[row, column]),
+                    "threshold": evaluator.thresholds["pixels"],
+                    "replayed": bool(replays.any[row, column]),
+                    "images": _write_images(images, run_dir, f"{name}_{row:03d}"),
+                }
+            )
+    return strips
+
+
+def _write_images(images: dict[str, Tensor], run_dir: Path, stem: str) -> dict[str, str]:
+    paths = {kind: f"evidence/{stem}_{kind}.png" for kind in images}
+    (run_dir / "evidence").mkdir(mode=0o700, exist_ok=True)
+    for kind, image in images.items():
+        write_private(run_dir / paths[kind], png_bytes(to_uint8(image)))
+    return paths

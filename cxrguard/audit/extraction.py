@@ -1,0 +1,99 @@
+"""What counts as extracted: pure functions on images, with a threshold that comes from real images alone.
+
+A sample *replays* a training image when it lies nearer to it than 99 % of *real* held-out images lie to theirs. The
+threshold never comes from generated images: a leaking model would raise it (see DESIGN, section 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+MIN_NULL = 100
+
+
+def nearest(
+    samples: Float[Tensor, "n d"], training: Float[Tensor, "m d"], chunk: int = 512
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Mean squared distance to the nearest training image, and which it is.
+
+    Args:
+        samples: flattened float images or latents, ``[N, D]``; integers are refused, since their differences wrap around.
+        training: the training images in the same space, ``[M, D]``.
+        chunk: samples at once.
+
+    Raises:
+        TypeError: the inputs are not floating point.
+        ValueError: there is no training image.
+
+    """
+    if not (samples.is_floating_point() and training.is_floating_point()):
+        raise TypeError("distances need floating-point images: differences of integers wrap around")
+    if len(training) == 0:
+        raise ValueError("no training image to be nearest to")
+    found = [torch.cdist(part, training, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1) for part in samples.split(chunk)]
+    if not found:
+        return samples.new_zeros(0), torch.zeros(0, dtype=torch.int64)
+    distance = torch.cat([f.values for f in found]).square() / samples.shape[1]
+    return distance, torch.cat([f.indices for f in found])
+
+
+def replay_threshold(null_distances: Float[Tensor, " n"], quantile: float = 0.01) -> float | None:
+    """The ``quantile`` of *real* held-out images' distances to their nearest training image.
+
+    The lower of the two neighbouring order statistics, so that chance alone stays at or under the quantile. None with
+    fewer than :data:`MIN_NULL` images: a 1 % quantile cannot be had from them.
+    """
+    if len(null_distances) < MIN_NULL:
+        return None
+    return float(torch.quantile(null_distances.double(), quantile, interpolation="lower"))
+
+
+@dataclass(frozen=True)
+class Replays:
+    """What the samples of a group replay, in one space.
+
+    Attributes:
+        own: ``[N, K]``, the sample's nearest training image is the prompt's own, below the threshold.
+        any: ``[N, K]``, it is any training image, below the threshold.
+        distance: ``[N, K]`` to the nearest training image.
+        index: ``[N, K]`` which training image that is.
+
+    """
+
+    own: Tensor
+    any: Tensor
+    distance: Tensor
+    index: Tensor
+
+    def rate(self, outcome: str, k: int) -> float | None:
+        """Share of prompts with such a sample among their first ``k`` draws; None for an empty group."""
+        hits = self.hits(outcome, k)
+        return float(hits.float().mean()) if len(hits) else None
+
+    def hits(self, outcome: str, k: int) -> Bool[Tensor, " n"]:
+        """Per prompt: whether one of the first ``k`` draws is such a sample."""
+        values: Tensor = getattr(self, outcome)
+        return values[:, :k].any(dim=1)
+
+
+def find_replays(
+    samples: Float[Tensor, "n k d"], training: Float[Tensor, "m d"], own_index: Int[Tensor, " n"], threshold: float
+) -> Replays:
+    """Compare every sample with every training image.
+
+    Args:
+        samples: ``K`` samples of each of ``N`` prompts.
+        training: all training images, those of a base stage too.
+        own_index: row of each prompt's own image in ``training``, −1 where it was never trained on.
+        threshold: see :func:`replay_threshold`.
+
+    """
+    n, k, d = samples.shape
+    distance, index = nearest(samples.reshape(n * k, d), training)
+    distance, index = distance.reshape(n, k), index.reshape(n, k)
+    below = distance < threshold
+    return Replays(below & (index == own_index[:, None]), below, distance, index)

@@ -1,0 +1,161 @@
+"""The end of a run: generate, score, judge, and write everything that the run leaves on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cxrguard import __version__
+from cxrguard.audit.assemble import GROUPS, generate_all, judge, score_all
+from cxrguard.audit.evaluate import Evaluator
+from cxrguard.audit.evidence import save_grid, write_strips
+from cxrguard.audit.model_card import write_model_card
+from cxrguard.audit.record import SCHEMA, validate_audit, verdict
+from cxrguard.audit.report import write_report
+from cxrguard.data.prepare import Study
+from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.files import write_json_private
+from cxrguard.probes.batch import Probe
+from cxrguard.pseudonym import load_key
+
+PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "wandb", "spacy", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the training knows and the audit states.
+
+    Attributes:
+        config: the resolved configuration, plain types.
+        reader: class of the data set's reader.
+        device: what it ran on.
+        n_parameters: of the trained UNet.
+        weights: ``ema`` or ``raw``, the weights that are judged and exported.
+        steps: optimizer steps done.
+        start: ``time.perf_counter()`` at the start of the run.
+        seconds_train: in the fit, without the probes.
+        seconds_probes: in scheduled probes.
+        heldout_loss_base: before the first step.
+        heldout_loss: after the last.
+        curves: one row a scheduled probe.
+        n_residual: markers in the prompts that were trained on.
+
+    """
+
+    config: dict[str, Any]
+    reader: str
+    device: str
+    n_parameters: int
+    weights: str
+    steps: int
+    start: float
+    seconds_train: float
+    seconds_probes: float
+    heldout_loss_base: float
+    heldout_loss: float
+    curves: list[dict[str, Any]]
+    n_residual: int
+
+
+def finish_run(
+    run_dir: Path, evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe], study: Study, facts: RunFacts
+) -> dict[str, Any]:
+    """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, pictures.
+
+    Returns:
+        The audit.
+
+    """
+    start = time.perf_counter()
+    k, seed = int(facts.config["sampling"]["samples_per_prompt"]), int(facts.config["seed"])
+    with _progress() as progress:
+        task = progress.add_task("final audit: generating", total=evaluator.n_samples(GROUPS, k))
+        generated = generate_all(evaluator, denoiser, k, lambda n: progress.advance(task, n))
+    scores = score_all(evaluator, denoiser, probes)
+    judged = judge(evaluator, generated, scores, probes, study, k, seed)
+    for name, result in generated.items():
+        save_grid(result.pixels[:32, 0], run_dir / "samples" / f"final_{name}.png")
+    strips = []
+    if facts.config["report"]["show_images"]:
+        strips = write_strips(evaluator, generated, run_dir, load_key())
+    seconds_probes = facts.seconds_probes + time.perf_counter() - start
+    audit = _header(facts, study, seconds_probes) | judged | _rest(facts, study, strips)
+    audit["verdict"] = verdict(audit)
+    audit["seconds"]["total"] = time.perf_counter() - facts.start
+    validate_audit(audit)
+    write_json_private(run_dir / "audit.json", audit)
+    write_report(run_dir)
+    write_model_card(run_dir)
+    return audit
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, disable=not sys.stdout.isatty(), console=Console())
+
+
+def _header(facts: RunFacts, study: Study, seconds_probes: float) -> dict[str, Any]:
+    config = json.dumps(facts.config, sort_keys=True, default=str)
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "name": f"cxrguard {facts.reader}",
+            "command": "python train.py " + " ".join(facts.config.get("overrides", [])),
+            "device": facts.device,
+            "data": {
+                "reader": facts.reader,
+                "members": len(study.members),
+                "patients": len({p.record.subject_id for p in study.members}),
+                "heldout": len(study.heldout),
+                "quarantined": study.n_quarantined,
+            },
+            "model": str(facts.config["model"]["source"]),
+            "n_parameters": facts.n_parameters,
+        },
+        "config_hash": hashlib.sha256(config.encode()).hexdigest()[:16],
+        "versions": _versions(),
+        "seed": facts.config["seed"],
+        "steps": facts.steps,
+        "seconds": {"train": facts.seconds_train, "probes": seconds_probes, "total": 0.0},
+        "weights": facts.weights,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"cxrguard": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[str, Any]:
+    curve = [{"step": row["step"], "heldout_loss": row["heldout_loss"]} for row in facts.curves]
+    return {
+        "fidelity": {
+            "heldout_loss": facts.heldout_loss,
+            "heldout_loss_base": facts.heldout_loss_base,
+            "heldout_loss_curve": curve,
+        },
+        "sanitizer": study.sanitizer_counts | {"residual_markers": facts.n_residual},
+        "actions": [],
+        "curves": facts.curves,
+        "strips": strips,
+        "null_reasons": {
+            "extraction.groups.controls": "controls were never trained on, so they have no own training image",
+            "curves": "not defined at this step: no training loss yet, or a group without scores",
+        },
+    }

@@ -1,0 +1,142 @@
+"""A study: the arms of a sweep (or a single run) side by side, failed ones included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from cxrguard.audit.record import Audit, read_audit
+from cxrguard.audit.report import Figures, environment, render_body, write_report
+from cxrguard.errors import CxrguardError
+from cxrguard.files import read_json, write_json_private, write_private
+
+Arm = dict[str, Any]
+MAX_ERROR = 400
+UNFINISHED = "The job left no status.json: it was killed, or is still running."
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "status.json").is_file() or (path / "audit.json").is_file()
+
+
+def _order(path: Path) -> tuple[int, int, str]:
+    """0, 1, 2, 10 in their numbers' order, other names after them."""
+    return (0, int(path.name), "") if path.name.isdecimal() else (1, 0, path.name)
+
+
+def run_dirs(directory: Path) -> list[Path]:
+    """The directory itself if it is a run, else its children that are, in the order of their numbers.
+
+    A child with ``.hydra`` but no ``status.json`` counts: a killed job must not vanish from the comparison.
+    """
+    if _is_run(directory):
+        return [directory]
+    children = [child for child in directory.iterdir() if child.is_dir() and (_is_run(child) or (child / ".hydra").is_dir())]
+    return sorted(children, key=_order)
+
+
+def _overrides(run_dir: Path) -> list[str]:
+    try:
+        loaded = yaml.safe_load((run_dir / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    return [str(item) for item in loaded] if isinstance(loaded, list) else []
+
+
+def _status(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "status.json"
+    if not path.is_file():
+        return {"status": "failed", "error": UNFINISHED}
+    try:
+        loaded = read_json(path)
+    except CxrguardError as error:
+        return {"status": "failed", "error": str(error)}
+    return loaded if isinstance(loaded, dict) else {"status": "failed", "error": "status.json is not an object."}
+
+
+def _audit(run_dir: Path) -> tuple[Audit | None, str | None]:
+    """The audit, or why there is none; one broken arm must not cost the others their comparison."""
+    if not (run_dir / "audit.json").is_file():
+        return None, None
+    try:
+        return read_audit(run_dir / "audit.json"), None
+    except CxrguardError as error:
+        return None, str(error)
+
+
+def _arm(run_dir: Path, root: Path) -> Arm:
+    status = _status(run_dir)
+    audit, complaint = _audit(run_dir)
+    errors = [str(error)[:MAX_ERROR] for error in (status.get("error"), complaint) if error]
+    seed = status.get("seed")
+    return {
+        "overrides": _overrides(run_dir),
+        "seed": audit["seed"] if seed is None and audit else seed,
+        "status": str(status.get("status", "failed")),
+        "audit": audit,
+        "error": " ".join(errors) or None,
+        "dir": run_dir.relative_to(root).as_posix(),
+    }
+
+
+def collect_study(directory: str | Path) -> dict[str, Any]:
+    """Gather every arm under a directory and write ``study.json`` (mode 0600).
+
+    Args:
+        directory: A run's directory, or one whose direct children are runs (a sweep's).
+
+    Returns:
+        ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``.
+
+    Raises:
+        CxrguardError: if there is no run.
+
+    """
+    root = Path(directory)
+    found = run_dirs(root) if root.is_dir() else []
+    if not found:
+        raise CxrguardError(f"No run under {root}: expected a status.json there, or in its direct subdirectories. Train first.")
+    study = {"arms": [_arm(run_dir, root) for run_dir in found]}
+    write_json_private(root / "study.json", study)
+    return study
+
+
+def _rows(study: dict[str, Any], notes: Figures) -> list[Arm]:
+    """The arms as the table shows them; all figures share one list of footnotes."""
+    rows = []
+    for index, arm in enumerate(study["arms"]):
+        figures = Figures(arm["audit"] or {}, notes.prefix)
+        figures.notes = notes.notes
+        inside = arm["dir"] != "."
+        link = f"{quote(arm['dir'])}/report.html" if inside and arm["audit"] else None
+        rows.append({**arm, "f": figures, "link": link, "label": arm["dir"] if inside else f"run {index}"})
+    return rows
+
+
+def write_study(directory: str | Path) -> Path:
+    """Write ``study.json``, each arm's own ``report.html`` and the ``report.html`` that compares them (mode 0600).
+
+    With a single arm the page also holds that arm's whole report.
+
+    Returns:
+        The comparing page's path.
+
+    Raises:
+        CxrguardError: if there is no run.
+
+    """
+    root = Path(directory)
+    study = collect_study(root)
+    audited = [arm for arm in study["arms"] if arm["audit"]]
+    for arm in audited:
+        if arm["dir"] != ".":
+            write_report(root / arm["dir"])
+    names = list(dict.fromkeys(name for arm in audited for name in arm["audit"]["detectors"]))
+    notes = Figures({}, "study")
+    single = len(study["arms"]) == 1 and bool(audited)
+    body = render_body(audited[0]["audit"], root / audited[0]["dir"]) if single else None
+    context = {"title": f"Study: {root.resolve().name}", "arms": _rows(study, notes), "detectors": names, "notes": notes, "body": body}
+    return write_private(root / "report.html", environment().get_template("study.html.j2").render(context))

@@ -1,0 +1,1 @@
+"""Readers, splits, canaries, the datamodule and collate."""

@@ -1,0 +1,186 @@
+"""Plants canaries: records of held-out patients that are trained on a known number of times, and their controls.
+
+They are the ground truth of every figure of the audit, so canaries, controls and ordinary members differ in nothing but
+how often they are trained on: the same source of patients (canaries, controls) and the same form of prompt (all).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from cxrguard.data.prompt_form import POOL, Decoration, PromptForm
+from cxrguard.data.records import ReportRecord
+from cxrguard.errors import CxrguardError
+from cxrguard.randomness import derive_seed
+
+
+@dataclass
+class CanaryPlan:
+    """Who is trained on and who is not. All prompts are decorated.
+
+    Attributes:
+        members: ordinary training records, each once an epoch.
+        canaries: planted records, one image a patient.
+        repeats: how often an epoch shows each canary.
+        controls: never trained on, one image a patient.
+        heldout: the other records of patients that are neither canary nor control; never trained on.
+
+    """
+
+    members: list[ReportRecord] = field(repr=False)
+    canaries: list[ReportRecord] = field(repr=False)
+    repeats: list[int]
+    controls: list[ReportRecord] = field(repr=False)
+    heldout: list[ReportRecord] = field(repr=False)
+
+    @property
+    def share(self) -> float:
+        """The canaries' share of the samples drawn in an epoch."""
+        drawn = sum(self.repeats)
+        return drawn / (drawn + len(self.members)) if drawn else 0.0
+
+
+def plant_canaries(
+    train: Sequence[ReportRecord],
+    heldout: Sequence[ReportRecord],
+    n: int,
+    repeats: int | Sequence[int],
+    n_controls: int,
+    form: PromptForm,
+    seed: int,
+    max_share: float = 0.25,
+) -> CanaryPlan:
+    """Take canaries and controls from the held-out patients and give every prompt the study's form.
+
+    Args:
+        train: the ordinary members.
+        heldout: records of other patients.
+        n: canaries.
+        repeats: times an epoch shows each canary: one number, or ``n`` of them.
+        n_controls: controls.
+        form: draws the decorations.
+        seed: chooses the patients, and the image of each.
+        max_share: the largest share of canaries among the samples drawn; above it the unconditional model learns them.
+
+    Raises:
+        CxrguardError: the counts do not go together; says which and what would.
+
+    """
+    times = _repeats(n, repeats)
+    _check_share(times, len(train), max_share)
+    chosen, rest = _choose(train, heldout, n, n_controls, seed)
+    drawn = form.draw(len(train), len(chosen), len(rest))
+    _check_covered(drawn.planted[:n], drawn.members)
+    planted = _decorate(chosen, drawn.planted)
+    plan = CanaryPlan(_decorate(train, drawn.members), planted[:n], times, planted[n:], _decorate(rest, drawn.heldout))
+    check_unique({"canaries": _prompts(plan.canaries), "controls": _prompts(plan.controls), "members": _prompts(plan.members)})
+    return plan
+
+
+def _decorate(records: Sequence[ReportRecord], decorations: Sequence[Decoration]) -> list[ReportRecord]:
+    return [r.with_prompt(d.apply(r.prompt)) for r, d in zip(records, decorations, strict=True)]
+
+
+def _prompts(records: Sequence[ReportRecord]) -> list[str]:
+    return [record.prompt for record in records]
+
+
+def _repeats(n: int, repeats: int | Sequence[int]) -> list[int]:
+    if n < 0:
+        raise CxrguardError(f"canaries.n must not be negative, but is {n}.")
+    times = [repeats] * n if isinstance(repeats, int) else list(repeats)
+    if len(times) != n:
+        raise CxrguardError(f"canaries.repeats lists {len(times)} numbers for {n} canaries. Give one number, or {n} (canaries.n).")
+    if any(not isinstance(time, int) or time < 1 for time in times):
+        raise CxrguardError("canaries.repeats must be whole numbers of at least 1.")
+    return times
+
+
+def _check_share(times: list[int], n_members: int, max_share: float) -> None:
+    if not 0 < max_share <= 1:
+        raise CxrguardError(f"canaries.max_share must lie above 0 and not above 1, but is {max_share}.")
+    drawn, limit = sum(times), Fraction(str(max_share))
+    if not drawn or Fraction(drawn, drawn + n_members) <= limit:
+        return
+    members = math.ceil(drawn * (1 - limit) / limit)
+    fewer = math.floor(n_members * limit / (1 - limit))
+    raise CxrguardError(
+        f"Canaries would be {drawn / (drawn + n_members):.1%} of the samples drawn ({drawn} repeats beside {n_members} members); "
+        f"canaries.max_share is {max_share:g}. Use at least {members} members, or at most {fewer} repeats in all "
+        f"({fewer // len(times)} for each of {len(times)} canaries)."
+    )
+
+
+def _choose(
+    train: Sequence[ReportRecord], heldout: Sequence[ReportRecord], n: int, n_controls: int, seed: int
+) -> tuple[list[ReportRecord], list[ReportRecord]]:
+    """Return (one record of each of ``n + n_controls`` held-out patients, all records of the other patients)."""
+    if n_controls < 0:
+        raise CxrguardError(f"canaries.n_controls must not be negative, but is {n_controls}.")
+    by_patient: dict[str, list[ReportRecord]] = {}
+    for record in heldout:
+        by_patient.setdefault(record.subject_id, []).append(record)
+    shared = by_patient.keys() & {record.subject_id for record in train}
+    if shared:
+        raise CxrguardError(f"{len(shared)} patients are both in the training and in the held-out records. Split by patient.")
+    if len(by_patient) < n + n_controls:
+        raise CxrguardError(
+            f"{n} canaries and {n_controls} controls need {n + n_controls} held-out patients, but there are {len(by_patient)}. "
+            "Raise data.heldout_fraction, or use fewer canaries or controls."
+        )
+    # by hash, not by position: the order of the table does not matter
+    order = sorted(by_patient, key=lambda patient: (derive_seed("canary-patient", seed, patient), patient))
+    picked = order[: n + n_controls]
+    chosen = [min(by_patient[p], key=lambda r: (derive_seed("canary-image", seed, r.dicom_id), r.dicom_id)) for p in picked]
+    taken = set(picked)
+    return chosen, [record for record in heldout if record.subject_id not in taken]
+
+
+def _check_covered(canaries: Sequence[Decoration], members: Sequence[Decoration]) -> None:
+    """A canary must not be known by a word, lead or clinical tail that no ordinary member has."""
+
+    def parts(decorations: Sequence[Decoration]) -> set[tuple[str, str]]:
+        found = {("lead", d.lead) for d in decorations} | {("clinical", d.clinical) for d in decorations}
+        return found | {(f"own{i}", word) for d in decorations for i, word in enumerate(d.own)}
+
+    alone = parts(canaries) - parts(members)
+    if alone:
+        raise CxrguardError(
+            f"{len(alone)} parts of the canaries' prompts occur in none of the {len(members)} ordinary members' prompts, "
+            f"which would give the canaries away. {POOL} members are always enough."
+        )
+
+
+def check_unique(groups: Mapping[str, Sequence[Hashable]], what: str = "prompts") -> None:
+    """Check that all items, within and across groups, are pairwise distinct.
+
+    Args:
+        groups: the items by group, e.g. ``{"canaries": [...], "controls": [...], "members": [...]}``; prompts, sanitized
+            prompts, or tuples of token ids.
+        what: what they are, for the message.
+
+    Raises:
+        CxrguardError: counts by pair of groups, never the items.
+
+    """
+    first_group: dict[Hashable, str] = {}
+    clashes: Counter[tuple[str, str]] = Counter()
+    for group, items in groups.items():
+        for item in items:
+            owner = first_group.setdefault(item, group)
+            if owner != group:
+                clashes[owner, group] += 1
+        repeated = len(items) - len(set(items))
+        if repeated:
+            clashes[group, group] += repeated
+    if clashes:
+        pairs = "; ".join(f"{count} within {a}" if a == b else f"{count} of {b} equal one of {a}" for (a, b), count in clashes.items())
+        total = sum(len(items) for items in groups.values())
+        raise CxrguardError(
+            f"{total - len(first_group)} of {total} {what} are not unique ({pairs}), so a replay could not be traced to one sample. "
+            "Check that the sanitizer keeps the prompts' own tails and that the encoder's length does not cut them."
+        )

@@ -1,0 +1,168 @@
+"""From a reader to what is trained on and probed: quarantine, split, canaries, sanitizer, uniqueness.
+
+Pure steps without Lightning; the datamodule calls :func:`prepare_study`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrguard.data.canaries import CanaryPlan, check_unique, plant_canaries
+from cxrguard.data.images import ImageError, load_pixels
+from cxrguard.data.prompt_form import PromptForm
+from cxrguard.data.quarantine import check_fraction, write_quarantine
+from cxrguard.data.records import Quarantined, Reader, ReportRecord
+from cxrguard.data.splits import split_by_patient
+from cxrguard.errors import BadInputError, CxrguardError
+from cxrguard.sanitizer.sanitizer import PromptSanitizer
+
+
+@dataclass(frozen=True)
+class CanarySettings:
+    """How the ground truth is planted; see :func:`cxrguard.data.canaries.plant_canaries`.
+
+    Args:
+        n: canaries; 0 plants none (and nothing can then be calibrated).
+        repeats: showings of each canary an epoch, a number or one for each.
+        n_controls: held-out prompts that are probed and generated like the canaries.
+        n_members: ordinary members that are probed and generated.
+        max_share: most that canaries may make of the samples drawn.
+        deid_markers: canaries, controls and members carry a lead with ``___``.
+
+    """
+
+    n: int = 16
+    repeats: int | Sequence[int] = 8
+    n_controls: int = 100
+    n_members: int = 48
+    max_share: float = 0.25
+    deid_markers: bool = True
+
+
+@dataclass(frozen=True)
+class PromptedRecord:
+    """A record with the prompt that is trained on; ``record.prompt`` is the original."""
+
+    record: ReportRecord
+    sanitized: str
+    pixels: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members."""
+
+    members: list[PromptedRecord]
+    canaries: list[PromptedRecord]
+    controls: list[PromptedRecord]
+    heldout: list[PromptedRecord]
+    repeats: tuple[int, ...]
+    sanitizer_counts: dict[str, int]
+    n_quarantined: int
+
+    def subjects(self) -> frozenset[str]:
+        """Every patient of the study, whatever the group."""
+        groups = (self.members, self.canaries, self.controls, self.heldout)
+        return frozenset(p.record.subject_id for group in groups for p in group)
+
+    @property
+    def share(self) -> float:
+        """Share of the samples drawn that are canaries."""
+        return sum(self.repeats) / max(sum(self.repeats) + len(self.members), 1)
+
+
+def load_images(records: Sequence[ReportRecord], size: int) -> tuple[list[tuple[ReportRecord, np.ndarray]], list[Quarantined]]:
+    """Read every image once; the unusable ones come back as quarantined rows."""
+
+    def load(record: ReportRecord) -> np.ndarray | Quarantined:
+        try:
+            return record.pixels if record.pixels is not None else load_pixels(Path(record.image_path), size)
+        except ImageError as error:
+            return Quarantined(record.row, str(error))
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        loaded = list(pool.map(load, records))
+    good = [(r, x) for r, x in zip(records, loaded, strict=True) if isinstance(x, np.ndarray)]
+    return good, [x for x in loaded if isinstance(x, Quarantined)]
+
+
+def read_usable(reader: Reader, size: int, max_bad_fraction: float, out_dir: Path) -> tuple[list[ReportRecord], dict[str, np.ndarray], int]:
+    """Read the data set and set aside what cannot be used (``quarantine.csv``, rows and reasons only).
+
+    Raises:
+        BadInputError: more than ``max_bad_fraction`` is unusable, or nothing is left.
+
+    """
+    records, bad = reader.read()
+    good, unreadable = load_images(records, size)
+    bad = sorted([*bad, *unreadable], key=lambda q: q.row)
+    total = len(good) + len(bad)
+    if bad:
+        write_quarantine(out_dir / "quarantine.csv", bad)
+        check_fraction(len(bad), total, max_bad_fraction, bad, out_dir / "quarantine.csv")
+    if not good:
+        raise BadInputError("the data set has no usable sample; check data.root and the views that are asked for")
+    return [r for r, _ in good], {r.dicom_id: x for r, x in good}, len(bad)
+
+
+def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanarySettings, seed: int) -> CanaryPlan:
+    """Split by patient and plant; without canaries the held-out records are all kept as held-out."""
+    parts = split_by_patient(records, {"train": 1 - heldout_fraction, "heldout": heldout_fraction}, seed)
+    if canaries.n == 0:
+        return CanaryPlan(members=parts["train"], canaries=[], repeats=[], controls=[], heldout=parts["heldout"])
+    repeats = canaries.repeats if isinstance(canaries.repeats, int) else list(canaries.repeats)
+    return plant_canaries(
+        parts["train"],
+        parts["heldout"],
+        n=canaries.n,
+        repeats=repeats,
+        n_controls=canaries.n_controls,
+        form=PromptForm(seed=seed, deid_markers=canaries.deid_markers),
+        seed=seed,
+        max_share=canaries.max_share,
+    )
+
+
+def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int) -> Study:
+    """Run the sanitizer once over all prompts; refused and emptied ordinary samples are left out and counted."""
+    groups = {"members": planned.members, "canaries": planned.canaries, "controls": planned.controls, "heldout": planned.heldout}
+    records = [r for group in groups.values() for r in group]
+    result = sanitizer.sanitize([r.prompt for r in records])
+    kept: dict[str, list[PromptedRecord]] = {name: [] for name in groups}
+    names = [name for name, group in groups.items() for _ in group]
+    for name, record, text, status in zip(names, records, result.prompts, result.statuses, strict=True):
+        if status in ("refused", "emptied") and name in ("canaries", "controls"):
+            raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
+        if status not in ("refused", "emptied"):
+            kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
+    return Study(**kept, repeats=tuple(planned.repeats), sanitizer_counts=dict(result.counts), n_quarantined=n_quarantined)
+
+
+def check_study(study: Study, tokenizer: Any) -> None:
+    """Planted prompts are told apart before sanitizing, after it, and as the token ids that the encoder sees."""
+    groups = {"canaries": study.canaries, "controls": study.controls, "members": study.members}
+    if not study.canaries:
+        return
+    check_unique({name: [p.record.prompt for p in group] for name, group in groups.items()}, "original prompts")
+    check_unique({name: [p.sanitized for p in group] for name, group in groups.items()}, "sanitized prompts")
+    encode = {name: [tuple(tokenizer(p.sanitized, truncation=True).input_ids) for p in group] for name, group in groups.items()}
+    check_unique(encode, "token ids after truncation")
+
+
+@dataclass(frozen=True)
+class WithoutPatients:
+    """A reader without some patients: a base stage must not see those of the fine-tuning."""
+
+    reader: Reader
+    subjects: frozenset[str]
+
+    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+        """See :class:`~cxrguard.data.records.Reader`."""
+        records, bad = self.reader.read()
+        return [r for r in records if r.subject_id not in self.subjects], bad

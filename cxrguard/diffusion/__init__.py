@@ -1,0 +1,1 @@
+"""Loading, the objective, the LightningModule, sampling and export."""

@@ -1,0 +1,47 @@
+"""Images to latents and prompts to hidden states, just as the exported pipeline will call the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cxrguard.diffusion.loading import PipelineParts
+
+
+def tokenize(tokenizer: Any, prompts: Sequence[str]) -> Int[Tensor, "n l"]:
+    """Token ids, padded and cut to the tokenizer's own length."""
+    length = tokenizer.model_max_length
+    ids: Tensor = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+    return ids
+
+
+@torch.no_grad()
+def encode_prompts(parts: PipelineParts, prompts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n l d"]:
+    """Last hidden states; no attention mask, since ``StableDiffusionPipeline`` passes none to most encoders."""
+    device = next(parts.text_encoder.parameters()).device
+    states = [parts.text_encoder(ids.to(device))[0] for ids in tokenize(parts.tokenizer, prompts).split(batch_size)]
+    return torch.cat(states)
+
+
+@torch.no_grad()
+def encode_images(parts: PipelineParts, pixel_values: Float[Tensor, "n 3 h w"], batch_size: int = 32) -> Float[Tensor, "n c h8 w8"]:
+    """Scaled latents, the posterior's mode: the encoder's own spread is far below the diffusion's."""
+    device = next(parts.vae.parameters()).device
+    latents = [parts.vae.encode(part.to(device)).latent_dist.mode() for part in pixel_values.split(batch_size)]
+    scaled: Tensor = torch.cat(latents) * parts.vae.config.scaling_factor
+    return scaled
+
+
+@torch.no_grad()
+def decode_latents(parts: PipelineParts, latents: Float[Tensor, "n c h8 w8"], batch_size: int = 64) -> Float[Tensor, "n 1 h w"]:
+    """Gray images in [-1, 1] (the mean over the decoder's three channels)."""
+    device = next(parts.vae.parameters()).device
+    out = [
+        parts.vae.decode(part.to(device) / parts.vae.config.scaling_factor).sample.mean(1, keepdim=True)
+        for part in latents.split(batch_size)
+    ]
+    return torch.cat(out).clamp(-1, 1)

@@ -1,0 +1,126 @@
+"""Load a diffusers pipeline directory, safetensors only and without remote code; a hub name goes the same way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline
+from torch import Tensor
+
+from cxrguard.errors import ModelError
+
+PACKAGED = Path(__file__).parent.parent / "models"
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5")
+_LIBRARIES = ("diffusers", "transformers", None)
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class PipelineParts:
+    """The parts of a text-to-image pipeline. No ``nn.Module`` itself, so that a module that holds it does not own them."""
+
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: DDPMScheduler
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """ᾱ_t of the training schedule, ``[T]``."""
+        alphas: Tensor = self.scheduler.alphas_cumprod
+        return alphas
+
+    @property
+    def prediction_type(self) -> str:
+        """``epsilon`` or ``v_prediction``."""
+        return str(self.scheduler.config["prediction_type"])
+
+
+def load_pipeline(source: str, device: str = "cpu") -> PipelineParts:
+    """Load the parts in float32 from a pipeline directory, ``packaged:NAME`` or a hub name.
+
+    Raises:
+        ModelError: the source is neither, a part is missing, its weights are only pickled, or it brings custom code.
+
+    """
+    directory = resolve_source(source)
+    check_directory(directory)
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            directory, torch_dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {error})") from None
+    missing = [name for name in ("unet", "vae", "text_encoder", "tokenizer") if getattr(pipe, name, None) is None]
+    if missing:
+        raise ModelError(f"{directory}: the pipeline has no {', '.join(missing)}; a UNet text-to-image pipeline is needed")
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    if scheduler.config["prediction_type"] not in ("epsilon", "v_prediction"):
+        raise ModelError(f"{directory}: prediction type {scheduler.config['prediction_type']!r} is not supported")
+    return PipelineParts(pipe.unet.to(device), pipe.vae.to(device), pipe.text_encoder.to(device), pipe.tokenizer, scheduler)
+
+
+def resolve_source(source: str) -> Path:
+    """A local directory for ``source``; a hub name is fetched (configs and safetensors only) and is then local too."""
+    if source.startswith("packaged:"):
+        return PACKAGED / source.removeprefix("packaged:")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or source.count("/") != 1 or source.startswith("."):
+        raise ModelError(f"{source}: no such directory; set model.source to a diffusers pipeline directory or a hub name")
+    return _fetch(source)
+
+
+def _fetch(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=_FILES))
+    except Exception as error:
+        raise ModelError(
+            f"{source}: no such directory, and it could not be fetched from the hub ({type(error).__name__}); "
+            "check the name or download it and give its directory as model.source"
+        ) from None
+
+
+def check_directory(directory: Path) -> None:
+    """Refuse what would run code or unpickle; see :func:`load_pipeline`."""
+    index = directory / "model_index.json"
+    if not index.is_file():
+        raise ModelError(f"{directory}: has no model_index.json; a diffusers pipeline directory is needed")
+    scripts = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*.py"))
+    if scripts:
+        raise ModelError(f"{directory}: brings custom code ({scripts[0]}), which is never run; remove it or use a plain pipeline")
+    parts = {k: v for k, v in _read_json(index).items() if isinstance(v, list) and len(v) == 2}
+    for name, (library, _) in parts.items():
+        if library not in _LIBRARIES:
+            raise ModelError(f"{index}: part {name!r} needs custom code ({library}); only diffusers and transformers classes are loaded")
+        if library is not None:
+            _check_part(directory / name)
+
+
+def _check_part(part: Path) -> None:
+    for config in part.glob("*.json"):
+        if "index" not in config.name and "auto_map" in _read_json(config):
+            raise ModelError(f"{config}: asks for remote code (auto_map), which is never run; use a model of a built-in class")
+    files = list(part.glob("*")) if part.is_dir() else []
+    pickled = sorted(p.name for p in files if p.suffix in _PICKLES)
+    if pickled and not any(p.suffix == ".safetensors" for p in files):
+        raise ModelError(
+            f"{part / pickled[0]}: pickled weights are never loaded (they can run code); "
+            "save the pipeline again with safe_serialization=True"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: not readable as JSON ({type(error).__name__})") from None
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,77 @@
+"""The training objective, pure: per-sample losses and the targets of each prediction type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cxrguard.randomness import torch_generator
+
+
+def add_noise(
+    latents: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], alpha_bar: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """x_t = √ᾱ_t x₀ + √(1 − ᾱ_t) ε (Ho et al. 2020, eq. 4)."""
+    alpha = alpha_bar[:, None, None, None]
+    return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+
+def training_target(
+    prediction_type: str, latents: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], alpha_bar: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """ε for ``epsilon``; v = √ᾱ_t ε − √(1 − ᾱ_t) x₀ for ``v_prediction`` (Salimans and Ho 2022, section 4)."""
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        alpha = alpha_bar[:, None, None, None]
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+    raise ValueError(f"prediction_type must be 'epsilon' or 'v_prediction', not {prediction_type!r}")
+
+
+def per_sample_loss(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """Mean squared error of each sample, in float32."""
+    return (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides for a batch: ``noise [B, C, h, w]``, ``timesteps [B]``, ``drop [B]`` (caption dropped)."""
+
+    noise: Tensor
+    timesteps: Tensor
+    drop: Tensor
+
+
+def draw_batch(
+    seed: int,
+    epoch: int,
+    sample_ids: Sequence[int],
+    draws: Sequence[int],
+    shape: tuple[int, int, int],
+    n_timesteps: int,
+    caption_dropout: float,
+) -> Draws:
+    """Noise, timestep and caption dropout of each sample as a function of (seed, epoch, sample id, draw) alone."""
+    noise, timesteps, drop = [], [], []
+    for sample_id, draw in zip(sample_ids, draws, strict=True):
+        generator = torch_generator("train", seed, epoch, sample_id, draw)
+        timesteps.append(torch.randint(n_timesteps, (), generator=generator))
+        drop.append(torch.rand((), generator=generator) < caption_dropout)
+        noise.append(torch.randn(shape, generator=generator))
+    return Draws(torch.stack(noise), torch.stack(timesteps), torch.stack(drop))
+
+
+def drop_captions(
+    encoder_hidden_states: Float[Tensor, "b l d"], uncond_hidden_states: Float[Tensor, "1 l d"], drop: Tensor
+) -> Float[Tensor, "b l d"]:
+    """Replace the text of the samples in ``drop`` by the empty prompt's (classifier-free guidance, Ho and Salimans 2022)."""
+    return torch.where(drop[:, None, None], uncond_hidden_states, encoder_hidden_states)
+
+
+def gather_alpha_bar(alphas_cumprod: Float[Tensor, " t"], timesteps: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """ᾱ at each sample's timestep."""
+    return alphas_cumprod.to(timesteps.device)[timesteps]

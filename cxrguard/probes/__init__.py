@@ -1,0 +1,1 @@
+"""Memorization detectors: pure torch, one a file, per sample, no files and no Lightning."""

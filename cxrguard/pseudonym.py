@@ -1,0 +1,35 @@
+"""Keyed pseudonyms: the same prompt has the same name within a site, and no one without the key can check a guess."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from cxrguard.errors import CxrguardError
+
+
+def load_key() -> bytes:
+    """The site's key: ``$CXRGUARD_KEY_FILE``, else ``~/.config/cxrguard/key``; made with mode 0600 on first use.
+
+    It lies outside every run directory, so that a shared audit cannot be matched against known prompts.
+    """
+    path = Path(os.environ.get("CXRGUARD_KEY_FILE", Path.home() / ".config" / "cxrguard" / "key"))
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+    except FileExistsError:
+        return path.read_bytes()
+    except OSError as error:
+        raise CxrguardError(f"{path}: the pseudonym key cannot be read or made ({error.strerror}); set CXRGUARD_KEY_FILE") from None
+
+
+def pseudonym(key: bytes, text: str) -> str:
+    """Twelve hex digits of HMAC-SHA256."""
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:12]

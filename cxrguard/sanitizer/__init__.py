@@ -1,0 +1,1 @@
+"""Takes de-identification markers out of prompts without changing a clinical fact. No torch in here."""

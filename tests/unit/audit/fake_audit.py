@@ -1,0 +1,136 @@
+"""Builds the fake run; a module of its own, so that a page can be made by hand: ``python tests/unit/audit/fake_audit.py DIR``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cxrguard.audit.intervals import wilson
+from cxrguard.audit.record import build_detector_entry, verdict
+
+STEPS = [0, 250, 500, 750, 1000, 1250, 1500]
+
+
+def _rates(own: dict[str, float | None], any_: dict[str, float], n: int) -> dict[str, Any]:
+    def ci(rate: float | None) -> list[float] | None:
+        return None if rate is None else list(wilson(round(rate * n), n) or ())
+
+    return {k: {"own": own[k], "any": any_[k], "own_ci": ci(own[k]), "any_ci": ci(any_[k])} for k in ("1", "16")}
+
+
+def _detectors(n_controls: int) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    negatives = rng.normal(0, 1, n_controls)
+    return {
+        "text_noise_norm": build_detector_entry(rng.normal(1.8, 1, 24), negatives, "higher", 2, n_bootstrap=200),
+        "text_noise_norm_average": build_detector_entry(rng.normal(-0.2, 1, 24), negatives, "higher", 100, n_bootstrap=200),
+        "denoising_loss": build_detector_entry(rng.normal(-4, 1, 24), negatives, "lower", 16, n_bootstrap=200),
+        "token_attention": build_detector_entry([], negatives, "higher", 4),
+    }
+
+
+def _curves() -> list[dict[str, Any]]:
+    rise = 1 / (1 + np.exp(-(np.array(STEPS) - 700) / 180))
+    return [
+        {
+            "step": step,
+            "train_loss": None if step == 0 else round(0.09 + 0.2 * float(np.exp(-step / 500)), 4),
+            "heldout_loss": round(0.19 + 0.00002 * step, 4),
+            "extraction_rate": round(0.75 * float(r), 4),
+            "spillover_rate": round(0.34 * float(r), 4),
+            "detectors": {
+                "text_noise_norm": {"auc": None if step == 0 else round(0.55 + 0.36 * float(r), 4)},
+                "text_noise_norm_average": {"auc": None if step == 0 else round(0.75 - 0.35 * float(r), 4)},
+                "denoising_loss": {"auc": None if step == 0 else round(0.7 + 0.3 * float(r), 4)},
+                "token_attention": {"auc": None},
+            },
+        }
+        for step, r in zip(STEPS, rise, strict=True)
+    ]
+
+
+def _extraction() -> dict[str, Any]:
+    canaries = _rates({"1": 0.5, "16": 0.75}, {"1": 0.5625, "16": 0.78125}, 32)
+    members = _rates({"1": 0.0, "16": 0.005}, {"1": 0.2, "16": 0.37}, 200)
+    controls = _rates({"1": None, "16": None}, {"1": 0.225, "16": 0.42}, 160)
+    groups = {
+        name: {"n": n, "pixels": entry, "latents": entry}
+        for name, n, entry in (("canaries", 32, canaries), ("members", 200, members), ("controls", 160, controls))
+    }
+    return {"headline_space": "pixels", "k": [1, 16], "null_n": 400, "thresholds": {"pixels": 0.0123, "latents": 0.18}, "groups": groups}
+
+
+def _strips() -> list[dict[str, Any]]:
+    groups = [("canary", 15, 0.004), ("canary", 15, 0.0091), ("canary", 8, 0.031), ("control", 0, 0.0065), ("member", 1, 0.044)]
+    strips = []
+    for index, (group, repeats, distance) in enumerate(groups):
+        images = {name: f"evidence/{index}_{name}.png" for name in ("original", "generated", "nearest")}
+        if group == "control":
+            del images["original"]
+        strip = {"hash": f"a91f{index}c70be", "group": group, "repeats": repeats, "distance": distance, "threshold": 0.0123}
+        strips.append({**strip, "replayed": distance < 0.0123, "images": images})
+    return strips
+
+
+def fake_audit() -> dict[str, Any]:
+    """An audit of a model that replays."""
+    audit: dict[str, Any] = {
+        "schema": 1,
+        "config_hash": "5f2a9c1e77d0",
+        "versions": {"cxrguard": "0.1.0", "torch": "2.9.0", "diffusers": "0.36.0"},
+        "seed": 7,
+        "steps": 1500,
+        "seconds": {"train": 262.4, "probes": 71.25, "total": 351.0},
+        "weights": "ema",
+        "canaries": {"n": 32, "repeats": [8] * 8 + [15] * 24, "share": 0.1071, "samples_per_prompt": 16, "extraction_rate": 0.75,
+                     "extraction_ci": list(wilson(24, 32) or ()),
+                     "by_repeats": [{"repeats": 8, "n": 8, "extraction_rate": 0.25}, {"repeats": 15, "n": 24, "extraction_rate": 0.9167}]},
+        "controls": {"n": 160, "n_judging": 93, "spillover_rate": 0.41875},
+        "members": {"n": 200, "extraction_rate": 0.005, "detectors": {"denoising_loss": {"auc": 0.8917}}},
+        "detectors": _detectors(93),
+        "fidelity": {"heldout_loss": 0.2203, "heldout_loss_base": None, "heldout_loss_curve": [[0, 0.19], [1500, 0.2203]]},
+        "sanitizer": {"prompts": 1032, "edited": 911, "emptied": 2, "refused": 1, "residual_markers": 0},
+        "actions": [{"step": 750, "action": "cap_repeats", "samples": 32}, {"step": 1250, "action": "warn", "detector": "denoising_loss"}],
+        "extraction": _extraction(),
+        "curves": _curves(),
+        "strips": _strips(),
+        "run": {"name": "nih_canaries", "command": "python train.py experiment=nih_canaries seed=7 canaries.repeats=15", "device": "cpu",
+                "data": {"reader": "nih", "members": 1000, "patients": 1000}, "model": "tiny_unet", "n_parameters": 4123456},
+        "null_reasons": {
+            "fidelity.heldout_loss_base": "Trained from scratch: there is no base model.",
+            "extraction.groups.controls.*.*.own": "Controls have no image of their own in the training set.",
+            "extraction.groups.controls.*.*.own_ci": "Controls have no image of their own in the training set.",
+        },
+    }  # fmt: skip
+    audit["verdict"] = verdict(audit)
+    return audit
+
+
+def _chest(rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A vaguely chest-like picture: two dark fields on grey."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    lungs = sum(np.exp(-(((x - cx) / 0.3) ** 2 + ((y - rng.uniform(-0.1, 0.1)) / 0.6) ** 2) * 2) for cx in (-0.42, 0.42))
+    return np.clip(190 - 150 * np.asarray(lungs) + rng.normal(0, 6, (64, 64)), 0, 255).astype(np.uint8)
+
+
+def write_run(path: Path, audit: dict[str, Any], status: dict[str, Any] | None = None) -> Path:
+    """Write a finished run's files."""
+    (path / "evidence").mkdir(parents=True)
+    (path / ".hydra").mkdir()
+    (path / ".hydra" / "overrides.yaml").write_text("- experiment=nih_canaries\n- seed=7\n")
+    (path / "status.json").write_text(json.dumps(status or {"status": "done", "error": None, "seed": 7}))
+    (path / "audit.json").write_text(json.dumps(audit))
+    for index, strip in enumerate(audit["strips"]):
+        for offset, name in enumerate(strip["images"].values()):
+            seed = index if strip["replayed"] else 10 * index + offset
+            Image.fromarray(_chest(np.random.default_rng(seed))).save(path / name)
+    return path
+
+
+if __name__ == "__main__":
+    write_run(Path(sys.argv[1]), fake_audit())

@@ -1,0 +1,195 @@
+"""The page: its numbers are the audit's, it needs no network, hostile text stays text."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxrguard.audit.model_card import write_model_card
+from cxrguard.audit.record import lookup
+from cxrguard.audit.report import embed_image, format_number, write_report
+from cxrguard.audit.study import collect_study, write_study
+from cxrguard.errors import CxrguardError
+
+Audit = dict[str, Any]
+HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>'
+
+
+class Page(HTMLParser):
+    """Gathers tags, the ``data`` elements and the text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def figures(self) -> dict[str, str]:
+        return {str(attrs["data-key"]): str(attrs["value"]) for tag, attrs in self.tags if tag == "data"}
+
+
+def test_numbers_are_the_audits(run_dir: Path, audit: Audit) -> None:
+    page = Page(write_report(run_dir))
+    figures = page.figures()
+    for key, value in figures.items():
+        assert value == str(lookup(audit, key)), key
+    for key in ("canaries.extraction_rate", "canaries.extraction_ci.1", "controls.spillover_rate", "members.extraction_rate",
+                "canaries.by_repeats.1.extraction_rate",
+                "fidelity.heldout_loss", "detectors.denoising_loss.auc", "detectors.denoising_loss.auc_ci.0",
+                "extraction.groups.controls.pixels.16.any", "sanitizer.residual_markers", "seconds.train"):  # fmt: skip
+        assert key in figures
+    assert "24 of 32" in page.text
+    assert "repeats 8, 15," in page.text
+    assert "Must not be released" in page.text
+    for reason in audit["verdict"]["reasons"]:
+        assert reason in page.text
+
+
+def test_the_page_is_private_and_needs_no_network(run_dir: Path) -> None:
+    path = write_report(run_dir)
+    assert path.stat().st_mode & 0o777 == 0o600
+    page = Page(path)
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name in ("src", "href", "srcset", "action"):
+            assert re.match(r"data:image/|#|$", attrs.get(name) or ""), (tag, name)
+    assert not re.search("https?://", path.read_text())
+    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 14  # two charts; three images a strip, the control has no original
+    assert write_report(run_dir).read_text() == path.read_text()  # equal audits give equal bytes
+
+
+def test_null_is_a_dash_with_its_reason(run_dir: Path, audit: Audit) -> None:
+    page = Page(write_report(run_dir))
+    assert "fidelity.heldout_loss_base" not in page.figures()
+    assert "base model –" in page.text
+    assert "Trained from scratch: there is no base model." in page.text
+    assert "Controls have no image of their own" in page.text
+    ids = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
+    links = {str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"}
+    assert set() < links <= ids
+
+
+def test_hostile_text_stays_text(rewrite: Callable[[Audit], Path], audit: Audit) -> None:
+    for holder, key in ((audit["run"], "name"), (audit["run"], "command"), (audit, "config_hash"), (audit["strips"][0], "hash")):
+        holder[key] = HOSTILE
+    audit["verdict"]["reasons"].append(HOSTILE)
+    audit["actions"] += [HOSTILE, {HOSTILE: HOSTILE}]
+    audit["null_reasons"]["fidelity.heldout_loss_base"] = HOSTILE
+    audit["detectors"]["$\\frac$" + HOSTILE] = audit["detectors"]["denoising_loss"] | {"reason": HOSTILE, "direction": HOSTILE}
+    audit["curves"][1]["detectors"]["$\\frac$" + HOSTILE] = {"auc": 0.5}
+    page = Page(write_report(rewrite(audit)))
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert all(str(attrs["src"]).startswith("data:") for tag, attrs in page.tags if tag == "img")
+    assert HOSTILE in page.text
+
+
+def test_images_outside_the_run_are_not_embedded(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes((run_dir / "evidence/0_original.png").read_bytes())
+    (run_dir / "not.png").write_text("text")
+    for path in ("../secret.png", str(tmp_path / "secret.png"), "not.png", "absent.png", None, ""):
+        assert embed_image(run_dir, path) is None
+    assert embed_image(run_dir, "evidence/0_original.png") is not None
+
+
+def test_only_the_contracts_keys_are_needed(rewrite: Callable[[Audit], Path], audit: Audit) -> None:
+    for key in ("extraction", "curves", "strips", "run"):
+        del audit[key]
+    audit["actions"], audit["detectors"] = [], {}
+    text = Page(write_report(rewrite(audit))).text
+    assert "No curve was recorded." in text
+    assert "Not measured." in text
+
+
+def test_a_missing_audit_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CxrguardError, match=r"Cannot read audit\.json"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "printed"),
+    [(0.5625, "pct", "56.2\u00a0%"), (12345, "int", "12\u202f345"), (0.12345, "f3", "0.123"), (90.0, "seconds", "90.0 s"),
+     (600, "seconds", "10.0 min"), (0.000123456, "auto", "0.0001235"), (True, "auto", "True"), ([1, 2], "auto", "[1, 2]")],
+)  # fmt: skip
+def test_format_number(value: object, kind: str, printed: str) -> None:
+    assert format_number(value, kind) == printed
+
+
+def _study(tmp_path: Path, audit: Audit, write_run: Callable[..., Path]) -> Path:
+    root = tmp_path / "study"
+    for number in (0, 2, 10):
+        write_run(root / str(number), copy.deepcopy(audit) | {"seed": number}, {"status": "done", "error": None, "seed": number})
+    (root / "2" / "audit.json").unlink()
+    (root / "2" / "status.json").write_text(json.dumps({"status": "failed", "error": f"out of memory {HOSTILE}", "seed": 2}))
+    (root / "3" / ".hydra").mkdir(parents=True)
+    (root / "notes").mkdir()
+    (root / "10" / "audit.json").write_text("{")
+    return root
+
+
+def test_study_keeps_failed_killed_and_broken_arms(tmp_path: Path, audit: Audit, write_run: Callable[..., Path]) -> None:
+    root = _study(tmp_path, audit, write_run)
+    study = collect_study(root)
+    assert [arm["dir"] for arm in study["arms"]] == ["0", "2", "3", "10"]
+    assert [arm["status"] for arm in study["arms"]] == ["done", "failed", "failed", "done"]
+    assert study["arms"][0]["overrides"] == ["experiment=nih_canaries", "seed=7"]
+    assert study["arms"][0]["audit"] == audit | {"seed": 0}
+    assert "killed" in study["arms"][2]["error"]
+    assert "not JSON" in study["arms"][3]["error"]
+    assert json.loads((root / "study.json").read_text()) == study
+    assert (root / "study.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_study_page_compares_and_links(tmp_path: Path, audit: Audit, write_run: Callable[..., Path]) -> None:
+    root = _study(tmp_path, audit, write_run)
+    path = write_study(root)
+    page = Page(path)
+    links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a" and not str(attrs["href"]).startswith("#")]
+    assert links == ["0/report.html"]
+    assert (root / links[0]).is_file()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert HOSTILE in page.text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert page.figures()["detectors.denoising_loss.auc"] == str(audit["detectors"]["denoising_loss"]["auc"])
+    assert "Must not be released" not in page.text
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_single_arm_has_its_whole_report_inline(tmp_path: Path, audit: Audit, write_run: Callable[..., Path], inside: bool) -> None:
+    root = tmp_path / "demo"
+    write_run(root if inside else root / "0", audit)
+    page = Page(write_study(root))
+    assert "Must not be released" in page.text
+    assert sum(tag == "img" for tag, _ in page.tags) == 16
+
+
+def test_a_directory_without_runs_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CxrguardError, match="No run under"):
+        write_study(tmp_path)
+
+
+def test_model_card(run_dir: Path, rewrite: Callable[[Audit], Path], audit: Audit) -> None:
+    path = write_model_card(run_dir)
+    text = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "**Must not be released**" in text
+    assert "75.0\u00a0% (95 % interval 57.9\u00a0% to 86.7\u00a0%)" in text
+    assert "– (Trained from scratch: there is no base model.)" in text
+    audit["run"]["name"] = "<b>|\n# x"
+    assert "\n# x" not in write_model_card(rewrite(audit)).read_text()

@@ -1,0 +1,89 @@
+"""Repair on hard cases: what must come out, and what must never."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cxrguard.sanitizer.conventions import load_conventions
+from cxrguard.sanitizer.pipeline import sanitize_text
+from cxrguard.sanitizer.repair import drop_sentences, repair, strip
+from cxrguard.sanitizer.segments import split_pieces
+
+CONVENTIONS = load_conventions(["mimic_cxr", "open_i"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("No ___. Pneumothorax on the left", "Pneumothorax on the left"),
+        ("No ___, and there is a left pneumothorax.", "There is a left pneumothorax."),
+        ("An ___ year old woman with cough.", "A woman with cough."),
+        ("___-year-old male.", "Male."),
+        ("Compared with the prior study from ___ at 9:30, no change.", "No change."),
+        ("Since ___, the effusion has resolved.", "The effusion has resolved."),
+        ("In comparison with\nthe study of ___, there\nis no change.", "There is no change."),
+        ("Mr. ___'s lungs are clear.", "The patient's lungs are clear."),
+        ("Line placed by Dr. ___. Clear lungs.", "Line placed. Clear lungs."),
+        ("Findings discussed with Dr ___ at ___ by phone at 5 p.m. Clear lungs.", "Clear lungs."),
+        ("FINDINGS: ___.\nIMPRESSION: No effusion.", "FINDINGS:\nIMPRESSION: No effusion."),
+        ("INDICATION: ___.\nFINDINGS: Clear lungs.", "FINDINGS: Clear lungs."),
+        ("1. ___.\n2. No effusion.\n3. ___.", "2. No effusion."),
+        ("The effusion is stable; the ___ is not.", "The effusion is stable."),
+        ("Respiratory ＿＿＿. Clear lungs.", "Clear lungs."),
+        ("Clear lungs. 53XXXX seen.", "Clear lungs."),
+    ],
+)
+def test_repaired(before: str, after: str) -> None:
+    assert sanitize_text(before, CONVENTIONS).text == after
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "No ___ pneumothorax.",
+        "No nodule larger than ___ mm.",
+        "No ___ mm nodule.",
+        "Measures 3.2 x ___ cm.",
+        "No evidence of ___ or effusion.",
+        "No effusion compared to ___, pneumothorax is stable.",
+        "XXXX atelectasis versus infiltrate.",
+        "Opacity, XXXX represent pneumonia.",
+        "Possible ___; edema.",
+        "Suspicious for ___.",
+        "A 5 ___ catheter.",
+        "No comparison chest x-XXXX XXXX lungs.",
+    ],
+)
+def test_unsafe_sentence_goes_whole(sentence: str) -> None:
+    assert sanitize_text(f"Clear right lung. {sentence} Heart is normal.", CONVENTIONS).text == "Clear right lung. Heart is normal."
+
+
+@pytest.mark.parametrize("text", ["", "  two  blanks ,, kept\r\n", "47,XXX", "view_position", "A. b? C!\n\n1. x", "\ue0ff"])
+def test_unmarked_is_byte_identical(text: str) -> None:
+    for step in (repair, drop_sentences, strip):
+        assert step(text, CONVENTIONS) == (text, [])
+
+
+def test_offsets_point_into_the_original() -> None:
+    text = "Clear. " + "_" * 50 + "F with cough. The heart is stable since ______. XXXX is seen."
+    _, edits = repair(text, CONVENTIONS)
+    assert [text[e.start : e.end][-10:] for e in edits] == ["ith cough.", "ce ______.", "X is seen."]
+    assert text[edits[0].start] == "_" and edits[0].start == 7
+
+
+@pytest.mark.parametrize("text", ["A b. C d", "FINDINGS: x.\n\n  y", " lead. 1. One.\n2. Two ", "", "\n"])
+def test_pieces_join_to_the_text(text: str) -> None:
+    assert "".join(piece.text for piece in split_pieces(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["_" * 10**6, "_ " * 500_000, "No ___" + " " * 10**6 + "c.", "___" + "\n " * 300_000 + "x", "compared to " + "the " * 250_000 + "___."],
+    ids=["run", "spaced", "blanks", "lines", "words"],
+)
+def test_a_megabyte_takes_seconds(text: str) -> None:
+    start = time.perf_counter()
+    sanitize_text(text, CONVENTIONS)
+    assert time.perf_counter() - start < 10

@@ -1,0 +1,97 @@
+"""Compose the configuration, build everything by ``_target_``, fit, audit, export. Run ``python train.py --help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.runtime import quiet_libraries
+from cxrguard.errors import CxrguardError
+
+
+def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
+    """The datamodule for ``cfg``; ``overrides`` replace its arguments."""
+    from cxrguard.data.datamodule import ReportDataModule
+
+    sizes = {name: cfg.data[name] for name in ("batch_size", "image_size", "heldout_fraction", "max_bad_fraction")}
+    arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, "out_dir": run_dir, **sizes, **overrides}
+    return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
+
+
+def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
+    """The data and trainer of a base stage, or None."""
+    from callbacks.job import BaseStage
+    from cxrguard.data.prepare import CanarySettings
+
+    if not cfg.base_stage:
+        return None
+    merged = OmegaConf.merge(cfg, {"data": {"reader": {"views": list(cfg.base_stage.views)}}})
+    assert isinstance(merged, DictConfig)
+    data = build_data(merged, run_dir / "base_stage", canaries=CanarySettings(n=0), heldout_fraction=0.05)
+    trainer = instantiate(cfg.trainer, _partial_=True, max_steps=cfg.base_stage.max_steps, logger=False, enable_checkpointing=False)
+    return BaseStage(data, trainer, cfg.base_stage.max_steps)
+
+
+def build_job(cfg: DictConfig, run_dir: Path) -> Any:
+    """Everything that the configuration names, built."""
+    try:
+        return _build_job(cfg, run_dir)
+    except InstantiationException as error:
+        # Hydra wraps what the objects raise; the user needs the project's own message.
+        if isinstance(error.__cause__, CxrguardError):
+            raise error.__cause__ from None
+        raise
+
+
+def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
+    from callbacks.job import Job
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    wandb = cfg.logger.wandb
+    return Job(
+        config=plain | {"overrides": list(HydraConfig.get().overrides.task)},
+        run_dir=run_dir,
+        data=build_data(cfg, run_dir),
+        base_stage=build_base_stage(cfg, run_dir),
+        make_module=instantiate(cfg.model.module),
+        make_trainer=instantiate(cfg.trainer, _partial_=True),
+        probes=[instantiate(probe) for probe in cfg.probe.values() if probe],
+        callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
+        make_wandb=instantiate(wandb, _partial_=True) if wandb else None,
+    )
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Run one job; in a sweep a failed job is written down and returns NaN, so that the others go on."""
+    quiet_libraries()
+    from callbacks.job import run_job
+
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeping and cfg.gate.enforce:
+        print(
+            "error: gate.enforce=true would end a sweep at its first refusal; leave it out with -m, run cxrguard gate after",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    try:
+        value, passed = run_job(lambda: build_job(cfg, run_dir), run_dir, int(cfg.seed), cfg.optimized_metric, sweeping)
+    except CxrguardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if cfg.gate.enforce and not passed:
+        sys.exit(3)
+    return value
+
+
+if __name__ == "__main__":
+    main()
