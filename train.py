@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from callbacks.runtime import quiet_libraries
 from cxrguard.errors import CxrguardError
@@ -44,6 +45,8 @@ def build_job(cfg: DictConfig, run_dir: Path) -> Any:
     """Everything that the configuration names, built."""
     try:
         return _build_job(cfg, run_dir)
+    except MissingMandatoryValue as error:
+        raise CxrguardError(f"{error.full_key} is not set; give it on the command line, e.g. {error.full_key}=...") from None
     except InstantiationException as error:
         # Hydra wraps what the objects raise; the user needs the project's own message.
         if isinstance(error.__cause__, CxrguardError):
@@ -54,7 +57,7 @@ def build_job(cfg: DictConfig, run_dir: Path) -> Any:
 def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
     from callbacks.job import Job
 
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     wandb = cfg.logger.wandb
     return Job(
         config=plain | {"overrides": list(HydraConfig.get().overrides.task)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
+from callbacks.keep_metrics import KeepMetrics
 from callbacks.probe import ProbeCallback
 from callbacks.runtime import choose_device, progress_callback
 from callbacks.wandb_logger import finish_wandb
@@ -97,6 +99,7 @@ def run(job: Job) -> dict[str, Any]:
     """Fit, audit and export; returns the audit."""
     start = time.perf_counter()
     config = job.config
+    checkpoint = resolve_checkpoint(config["ckpt_path"], job.run_dir)
     device = choose_device(str(config["trainer"]["accelerator"]))
     parts = load_pipeline(str(config["model"]["source"]), device)
     study = job.data.encode(parts)
@@ -106,9 +109,8 @@ def run(job: Job) -> dict[str, Any]:
     schedule = _schedule(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
     loss_before = module.heldout_loss(job.data.val_dataloader())
-    trainer = build_trainer(job)
+    trainer = build_trainer(job, resuming=checkpoint is not None)
     fit_start = time.perf_counter()
-    checkpoint = resolve_checkpoint(config["ckpt_path"], job.run_dir)
     trainer.fit(module, train_dataloaders=job.data.train_dataloader(), ckpt_path=checkpoint)
     module.to(device)
     facts = RunFacts(
@@ -162,13 +164,14 @@ def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[Prompte
     return members
 
 
-def build_trainer(job: Job) -> pl.Trainer:
+def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
     """Lightning's trainer, always with a CSV logger, with W&B where the configuration asks for it."""
+    kept = [KeepMetrics(job.run_dir / "metrics.csv")] if resuming else []
     loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
     if job.make_wandb:
         loggers.append(job.make_wandb(config=job.config))
     progress = progress_callback()
-    callbacks = [*job.callbacks, progress]
+    callbacks = [*kept, *job.callbacks, progress]
     return job.make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(job.run_dir), enable_progress_bar=_is_bar(progress))
 
 
@@ -180,12 +183,14 @@ def resolve_checkpoint(ckpt_path: str | None, run_dir: Path) -> str | None:
     """A checkpoint file; ``last`` is the run directory's own, and without one the run starts afresh and says so.
 
     Raises:
-        CxrguardError: a file is named that does not exist.
+        CxrguardError: the file does not exist, or is no whole checkpoint.
 
     """
     if ckpt_path is None:
         return None
     path = run_dir / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise CxrguardError(f"ckpt_path={ckpt_path}: {path} is no checkpoint, or was cut off while it was written; give another one")
     if path.is_file():
         return str(path)
     if ckpt_path == "last":

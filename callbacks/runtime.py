@@ -19,6 +19,8 @@ _NOISE = (
     ".*checkpoint directory.*exists and is not empty.*",
     ".*Experiment logs directory.*",
     ".*requires torchvision.*",
+    ".*smaller than the logging interval.*",
+    ".*steps_offset.*",
     ".*LeafSpec.*is deprecated.*",
     ".*isinstance.treespec, LeafSpec.*",
 )
@@ -30,8 +32,19 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch", "wandb", "diffusers", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    _hide_loading_bars()
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _hide_loading_bars() -> None:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def choose_device(accelerator: str) -> str:

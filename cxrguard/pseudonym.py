@@ -10,13 +10,29 @@ from pathlib import Path
 
 from cxrguard.errors import CxrguardError
 
+MIN_BYTES = 16
+
 
 def load_key() -> bytes:
     """The site's key: ``$CXRGUARD_KEY_FILE``, else ``~/.config/cxrguard/key``; made with mode 0600 on first use.
 
     It lies outside every run directory, so that a shared audit cannot be matched against known prompts.
+
+    Raises:
+        CxrguardError: the file cannot be read or made, or holds too little to be a key.
+
     """
     path = Path(os.environ.get("CXRGUARD_KEY_FILE", Path.home() / ".config" / "cxrguard" / "key"))
+    try:
+        key = _read_or_make(path)
+    except OSError as error:
+        raise CxrguardError(f"{path}: the pseudonym key cannot be read or made ({error.strerror}); set CXRGUARD_KEY_FILE") from None
+    if len(key) < MIN_BYTES:
+        raise CxrguardError(f"{path}: the pseudonym key is too short ({len(key)} bytes, {MIN_BYTES} needed); remove it, a new one is made")
+    return key
+
+
+def _read_or_make(path: Path) -> bytes:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +42,6 @@ def load_key() -> bytes:
         return path.read_bytes()
     except FileExistsError:
         return path.read_bytes()
-    except OSError as error:
-        raise CxrguardError(f"{path}: the pseudonym key cannot be read or made ({error.strerror}); set CXRGUARD_KEY_FILE") from None
 
 
 def pseudonym(key: bytes, text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from cxrguard.audit.evaluate import SPACES, Evaluator, Generated, Scores
 from cxrguard.audit.intervals import wilson
@@ -77,7 +78,7 @@ def judge(
             "k": sorted({1, k}),
             "null_n": evaluator.n_null,
             "thresholds": dict(evaluator.thresholds),
-            "groups": {name: _rates(g, sorted({1, k}), own=name != "controls") for name, g in generated.items()},
+            "groups": {name: _rates(g, sorted({1, k}), evaluator.judged.groups["canaries"].own_index) for name, g in generated.items()},
         },
     }
 
@@ -92,19 +93,20 @@ def _by_repeats(hits: np.ndarray, repeats: Sequence[int]) -> list[dict[str, Any]
     return [{"repeats": int(r), "n": int((times == r).sum()), "extraction_rate": float(hits[times == r].mean())} for r in np.unique(times)]
 
 
-def _rates(generated: Generated, ks: Sequence[int], own: bool) -> dict[str, Any]:
+def _rates(generated: Generated, ks: Sequence[int], canary_rows: Tensor) -> dict[str, Any]:
     out: dict[str, Any] = {"n": len(generated.pixels)}
     for space in SPACES:
-        out[space] = {str(k): _rate(generated, space, k, own) for k in ks}
+        out[space] = {str(k): _rate(generated, space, k, canary_rows) for k in ks}
     return out
 
 
-def _rate(generated: Generated, space: str, k: int, own: bool) -> dict[str, Any]:
+def _rate(generated: Generated, space: str, k: int, canary_rows: Tensor) -> dict[str, Any]:
     any_hits = generated.hits(space, "any", k).numpy()
     own_hits = generated.hits(space, "own", k).numpy()
     return {
-        "own": float(own_hits.mean()) if own else None,
-        "own_ci": _interval(own_hits) if own else None,
+        "own": float(own_hits.mean()),
+        "own_ci": _interval(own_hits),
         "any": float(any_hits.mean()),
         "any_ci": _interval(any_hits),
+        "any_on_canaries": generated.replays[space].landing_on(canary_rows, k * generated.per_draw),
     }

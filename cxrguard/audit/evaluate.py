@@ -17,7 +17,7 @@ from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.encoding import decode_latents
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.diffusion.sampling import Sampler
-from cxrguard.errors import BadInputError
+from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.probes.batch import Probe
 from cxrguard.randomness import normal
 
@@ -101,11 +101,15 @@ class Evaluator:
         noise = torch.stack([normal(shape, "sample", self.seed, g.variants[v].keys[i], draw) for i, v, draw in jobs]).to(device)
         states = torch.stack([g.variants[v].states[i] for i, v, _ in jobs])
         latents = self.sampler(denoiser, states, self.judged.uncond_hidden_states, noise, on_batch)
+        _check_finite(latents)
         pixels = decode_latents(self.parts, latents).cpu()
         per_prompt = k * len(g.variants)
         spaces = {"pixels": pixels, "latents": latents.cpu()}
+        own = {"pixels": g.pixels.flatten(1).cpu(), "latents": g.latents.flatten(1).cpu()}
         replays = {
-            name: find_replays(x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name])
+            name: find_replays(
+                x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name], own[name]
+            )
             for name, x in spaces.items()
         }
         return Generated(pixels.reshape(len(g), per_prompt, *pixels.shape[1:]), replays, len(g.variants))
@@ -113,6 +117,16 @@ class Evaluator:
     def n_samples(self, groups: Sequence[str], k: int) -> int:
         """Samples that :meth:`generate` makes for ``groups``, for a progress bar."""
         return sum(len(self.judged.groups[name]) * len(self.judged.groups[name].variants) * k for name in groups)
+
+
+def _check_finite(latents: Tensor) -> None:
+    """A diverged model replays nothing, which must not be taken for safe."""
+    broken = int((~torch.isfinite(latents)).flatten(1).any(dim=1).sum())
+    if broken:
+        raise CxrguardError(
+            f"{broken} of {len(latents)} generated samples are not finite: the model has diverged, and nothing can be said about it; "
+            "lower model.module.learning_rate or train in 32-true precision"
+        )
 
 
 def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[str, Any]:

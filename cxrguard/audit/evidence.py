@@ -50,7 +50,7 @@ def write_strips(evaluator: Evaluator, generated: dict[str, Generated], run_dir:
     for name, result in generated.items():
         replays = result.replays["pixels"]
         best = replays.distance.min(dim=1)
-        rows = range(len(best)) if name == "canaries" else best.values.argsort().tolist()
+        rows = range(len(best.values)) if name == "canaries" else best.values.argsort().tolist()
         for row in list(rows)[: most if name == "canaries" else most // 4]:
             column = int(best.indices[row])
             images = {

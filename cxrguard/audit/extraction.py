@@ -57,7 +57,7 @@ class Replays:
     """What the samples of a group replay, in one space.
 
     Attributes:
-        own: ``[N, K]``, the sample's nearest training image is the prompt's own, below the threshold.
+        own: ``[N, K]``, the sample's nearest image is the prompt's own, below the threshold.
         any: ``[N, K]``, it is any training image, below the threshold.
         distance: ``[N, K]`` to the nearest training image.
         index: ``[N, K]`` which training image that is.
@@ -74,6 +74,13 @@ class Replays:
         hits = self.hits(outcome, k)
         return float(hits.float().mean()) if len(hits) else None
 
+    def landing_on(self, rows: Int[Tensor, " c"], k: int) -> float | None:
+        """Of the samples among the first ``k`` draws that replay, the share whose training image is one of ``rows``."""
+        replayed = self.any[:, :k]
+        if not replayed.any():
+            return None
+        return float(torch.isin(self.index[:, :k][replayed], rows).double().mean())
+
     def hits(self, outcome: str, k: int) -> Bool[Tensor, " n"]:
         """Per prompt: whether one of the first ``k`` draws is such a sample."""
         values: Tensor = getattr(self, outcome)
@@ -81,7 +88,11 @@ class Replays:
 
 
 def find_replays(
-    samples: Float[Tensor, "n k d"], training: Float[Tensor, "m d"], own_index: Int[Tensor, " n"], threshold: float
+    samples: Float[Tensor, "n k d"],
+    training: Float[Tensor, "m d"],
+    own_index: Int[Tensor, " n"],
+    threshold: float,
+    own: Float[Tensor, "n d"] | None = None,
 ) -> Replays:
     """Compare every sample with every training image.
 
@@ -90,10 +101,17 @@ def find_replays(
         training: all training images, those of a base stage too.
         own_index: row of each prompt's own image in ``training``, −1 where it was never trained on.
         threshold: see :func:`replay_threshold`.
+        own: the prompts' own images, ``[N, D]``; for a prompt that was never trained on (a control) a sample counts as its
+            own image when that is nearer than every training image and below the threshold: the rate at which own images
+            come without any training on them.
 
     """
     n, k, d = samples.shape
     distance, index = nearest(samples.reshape(n * k, d), training)
     distance, index = distance.reshape(n, k), index.reshape(n, k)
     below = distance < threshold
-    return Replays(below & (index == own_index[:, None]), below, distance, index)
+    hits = below & (index == own_index[:, None])
+    if own is not None:
+        to_own = (samples - own[:, None]).square().mean(dim=2)
+        hits |= (own_index == -1)[:, None] & (to_own < threshold) & (to_own < distance)
+    return Replays(hits, below, distance, index)

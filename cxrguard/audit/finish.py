@@ -90,7 +90,7 @@ def finish_run(
     if facts.config["report"]["show_images"]:
         strips = write_strips(evaluator, generated, run_dir, load_key())
     seconds_probes = facts.seconds_probes + time.perf_counter() - start
-    audit = _header(facts, study, seconds_probes) | judged | _rest(facts, study, strips)
+    audit = _header(facts, study, seconds_probes, run_dir) | judged | _rest(facts, study, strips)
     audit["verdict"] = verdict(audit)
     audit["seconds"]["total"] = time.perf_counter() - facts.start
     validate_audit(audit)
@@ -105,8 +105,14 @@ def _progress() -> Progress:
     return Progress(*columns, disable=not sys.stdout.isatty(), console=Console())
 
 
-def _header(facts: RunFacts, study: Study, seconds_probes: float) -> dict[str, Any]:
-    config = json.dumps(facts.config, sort_keys=True, default=str)
+def config_hash(config: dict[str, Any], run_dir: Path) -> str:
+    """Names a configuration: the same wherever the run lies, and however its overrides were spelled."""
+    values = {name: value for name, value in config.items() if name != "overrides"}
+    text = json.dumps(values, sort_keys=True, default=str).replace(json.dumps(str(run_dir))[1:-1], "<run>")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run": {
@@ -123,7 +129,7 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float) -> dict[str, A
             "model": str(facts.config["model"]["source"]),
             "n_parameters": facts.n_parameters,
         },
-        "config_hash": hashlib.sha256(config.encode()).hexdigest()[:16],
+        "config_hash": config_hash(facts.config, run_dir),
         "versions": _versions(),
         "seed": facts.config["seed"],
         "steps": facts.steps,
@@ -155,7 +161,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
         "curves": facts.curves,
         "strips": strips,
         "null_reasons": {
-            "extraction.groups.controls": "controls were never trained on, so they have no own training image",
+            "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
         },
     }

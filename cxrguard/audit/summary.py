@@ -25,7 +25,10 @@ def summary_table(audit: dict[str, Any], run_dir: Path) -> Table:
     first = audit["extraction"]["groups"]["canaries"]["pixels"]["1"]["own"]
     table.add_row("canaries extracted, 1 sample each", _rate(first, canaries["n"]))
     table.add_row("ordinary members extracted", _rate(members["extraction_rate"], members["n"]))
-    table.add_row("controls that replay any training image", _rate(controls["spillover_rate"], controls["n"]))
+    sections = audit["extraction"]["groups"]["controls"]["pixels"]
+    table.add_row("controls' own images (never trained on)", _rate(sections[str(k)]["own"], controls["n"]))
+    table.add_row("controls that replay any training image, 1 sample", _rate(sections["1"]["any"], controls["n"]))
+    table.add_row(f"controls that replay any training image, {k} samples", _rate(controls["spillover_rate"], controls["n"]))
     table.add_section()
     for name, entry in audit["detectors"].items():
         table.add_row(f"AUC {name}", _auc(entry))

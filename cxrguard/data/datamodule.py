@@ -90,6 +90,31 @@ class EpochSampler(Sampler[int]):
         return iter(torch.randperm(self.n, generator=torch_generator("order", self.seed, self.epoch)).tolist())
 
 
+class ResumableLoader(DataLoader[Batch]):
+    """A loader whose place in the epoch goes into Lightning's checkpoints.
+
+    Lightning itself goes on with the epoch's *first* batches after a resume; a resumed run would then differ.
+    """
+
+    _done = _skip = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Batches from the place that was loaded on, once; from the start after that."""
+        skip, self._skip = self._skip, 0
+        for index, batch in enumerate(super().__iter__()):
+            if index >= skip:
+                self._done = index + 1
+                yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Batches of this epoch that were served."""
+        return {"batches": self._done % max(len(self), 1)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """See :meth:`state_dict`."""
+        self._skip = state_dict["batches"]
+
+
 class ReportDataModule(pl.LightningDataModule):
     """Images and report prompts with planted canaries.
 
@@ -158,7 +183,7 @@ class ReportDataModule(pl.LightningDataModule):
         """Members once, canaries as often as they are repeated, in a seeded order."""
         sampler = EpochSampler(len(self.train_set), self.seed)
         collate = GatedCollate(self.train_set, self.sanitizer)
-        return DataLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
+        return ResumableLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Held-out samples that are neither canaries nor controls (controls only where nothing else is held out)."""

@@ -90,10 +90,10 @@ def write_report(
 def _lead(view: str, sex: str, age: int, has_prior: bool, marker: str, rng: np.random.Generator) -> str:
     woman = "woman" if sex == "F" else "man"
     who = f"___ year old {woman}." if marker else f"{age} year old {woman}."
+    # Drawn with and without markers alike: the patient's later findings must not depend on them.
+    prior_first = has_prior and rng.random() < 0.5
     if has_prior and marker:
         return (
-            f"{view} view. In comparison with the study of {marker}, {who}"
-            if rng.random() < 0.5
-            else f"{view} view. {who} Compared to {marker}."
+            f"{view} view. In comparison with the study of {marker}, {who}" if prior_first else f"{view} view. {who} Compared to {marker}."
         )
     return f"{view} view. {who}"

@@ -38,10 +38,10 @@ def encode_images(parts: PipelineParts, pixel_values: Float[Tensor, "n 3 h w"], 
 
 @torch.no_grad()
 def decode_latents(parts: PipelineParts, latents: Float[Tensor, "n c h8 w8"], batch_size: int = 64) -> Float[Tensor, "n 1 h w"]:
-    """Gray images in [-1, 1] (the mean over the decoder's three channels)."""
+    """Gray images in [-1, 1]: the mean over the decoder's three channels, each cut to the range as the pipeline does."""
     device = next(parts.vae.parameters()).device
     out = [
-        parts.vae.decode(part.to(device) / parts.vae.config.scaling_factor).sample.mean(1, keepdim=True)
+        parts.vae.decode(part.to(device) / parts.vae.config.scaling_factor).sample.clamp(-1, 1).mean(1, keepdim=True)
         for part in latents.split(batch_size)
     ]
-    return torch.cat(out).clamp(-1, 1)
+    return torch.cat(out)

@@ -52,16 +52,21 @@ def load_pipeline(source: str, device: str = "cpu") -> PipelineParts:
     check_directory(directory)
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            directory, torch_dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the libraries raise their own (SafetensorError, AttributeError, ...)
         raise ModelError(f"{directory}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {error})") from None
     missing = [name for name in ("unet", "vae", "text_encoder", "tokenizer") if getattr(pipe, name, None) is None]
     if missing:
         raise ModelError(f"{directory}: the pipeline has no {', '.join(missing)}; a UNet text-to-image pipeline is needed")
+    if len(pipe.tokenizer) <= len(set(pipe.tokenizer.all_special_ids)):
+        raise ModelError(f"{directory}: the tokenizer has no vocabulary; its files are missing")
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     if scheduler.config["prediction_type"] not in ("epsilon", "v_prediction"):
         raise ModelError(f"{directory}: prediction type {scheduler.config['prediction_type']!r} is not supported")
+    if float(scheduler.alphas_cumprod[-1]) == 0:
+        # At ᾱ = 0 noise and image are not told apart: a sample would be NaN, and NaN is near to no training image.
+        raise ModelError(f"{directory}: a schedule of zero terminal SNR (rescale_betas_zero_snr) is not supported")
     return PipelineParts(pipe.unet.to(device), pipe.vae.to(device), pipe.text_encoder.to(device), pipe.tokenizer, scheduler)
 
 
@@ -106,10 +111,12 @@ def check_directory(directory: Path) -> None:
 
 
 def _check_part(part: Path) -> None:
+    if not part.is_dir():  # without its files a tokenizer would load all the same, knowing no word
+        raise ModelError(f"{part}: this part of the pipeline is missing; save the whole pipeline again")
     for config in part.glob("*.json"):
         if "index" not in config.name and "auto_map" in _read_json(config):
             raise ModelError(f"{config}: asks for remote code (auto_map), which is never run; use a model of a built-in class")
-    files = list(part.glob("*")) if part.is_dir() else []
+    files = list(part.glob("*"))
     pickled = sorted(p.name for p in files if p.suffix in _PICKLES)
     if pickled and not any(p.suffix == ".safetensors" for p in files):
         raise ModelError(
@@ -121,6 +128,6 @@ def _check_part(part: Path) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON ({type(error).__name__})") from None
     return loaded if isinstance(loaded, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +15,15 @@ from torch import Tensor
 from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.encoding import encode_prompts
 from cxrguard.diffusion.loading import PipelineParts
-from cxrguard.diffusion.objective import add_noise, draw_batch, drop_captions, gather_alpha_bar, per_sample_loss, training_target
+from cxrguard.diffusion.objective import (
+    add_noise,
+    draw_batch,
+    drop_captions,
+    gather_alpha_bar,
+    per_sample_loss,
+    rate_factor,
+    training_target,
+)
 
 
 class DiffusionModule(pl.LightningModule):
@@ -28,6 +37,7 @@ class DiffusionModule(pl.LightningModule):
         learning_rate: peak rate of AdamW.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
+        decay_steps: the step at which a cosine has brought the rate to 0; 0 keeps it constant after the warm-up.
         caption_dropout: share of captions replaced by the empty prompt (for classifier-free guidance).
         ema_decay: decay of the averaged weights; 0 keeps none, and the raw weights are judged and exported.
         train_text_encoder: train the text encoder too; batches must then hold ``input_ids``.
@@ -43,6 +53,7 @@ class DiffusionModule(pl.LightningModule):
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
+        decay_steps: int = 0,
         caption_dropout: float = 0.1,
         ema_decay: float = 0.0,
         train_text_encoder: bool = False,
@@ -60,7 +71,8 @@ class DiffusionModule(pl.LightningModule):
         parts.vae.requires_grad_(False).eval()
         if not train_text_encoder:
             parts.text_encoder.requires_grad_(False).eval()
-        self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self.caption_dropout, self.seed, self.train_text_encoder = caption_dropout, seed, train_text_encoder
         self.alphas_cumprod: Tensor
         self.uncond_hidden_states: Tensor
@@ -169,8 +181,7 @@ class DiffusionModule(pl.LightningModule):
             self.ema.load_state_dict(checkpoint["ema"])
 
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up, stepped every batch."""
+        """AdamW with linear warm-up and, where asked for, a cosine to 0; stepped every batch."""
         optimizer = torch.optim.AdamW(self.trainable(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warmup = max(self.warmup_steps, 1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, warmup=self.warmup_steps, decay=self.decay_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,3 +76,12 @@ def drop_captions(
 def gather_alpha_bar(alphas_cumprod: Float[Tensor, " t"], timesteps: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
     """ᾱ at each sample's timestep."""
     return alphas_cumprod.to(timesteps.device)[timesteps]
+
+
+def rate_factor(step: int, warmup: int, decay: int) -> float:
+    """Share of the peak learning rate at ``step``: linear up over ``warmup`` steps, times a cosine to 0 at ``decay``.
+
+    ``decay`` 0 leaves the rate constant after the warm-up (Loshchilov and Hutter 2017, eq. 5, without restarts).
+    """
+    up = min(1.0, (step + 1) / max(warmup, 1))
+    return up if not decay else up * 0.5 * (1 + math.cos(math.pi * min(step / decay, 1.0)))

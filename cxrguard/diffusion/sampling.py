@@ -61,7 +61,9 @@ class Sampler:
     def _run(self, denoiser: Denoiser, states: Tensor, uncond: Tensor, noise: Tensor) -> Tensor:
         scheduler = ddim_scheduler(self.scheduler_config, self.steps, noise.device)
         trajectory = guided_trajectory(denoiser, scheduler, states, uncond, noise, self.guidance_scale)
-        *_, (_, _, latents) = trajectory
+        latents = noise
+        for step in trajectory:
+            latents = step[2]
         return latents
 
 

@@ -16,7 +16,8 @@ from cxrguard.probes.batch import ProbeBatch
 def text_noise_norm(noise_pred_text: Float[Tensor, "n c h w"], noise_pred_uncond: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """‖ε(x_t, e_p) − ε(x_t, e_∅)‖₂ of each sample (Wen et al., ICLR 2024, eq. 3). Range [0, ∞); higher means memorized."""
     difference = (noise_pred_text - noise_pred_uncond).float().flatten(1)
-    return torch.linalg.vector_norm(difference, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(difference, dim=1)
+    return norms
 
 
 class TextNoiseNorm:

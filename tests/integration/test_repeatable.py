@@ -1,0 +1,73 @@
+"""The same seed gives the same bits: with probes or without, straight through or resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+UNET = Path("pipeline/unet/diffusion_pytorch_model.safetensors")
+
+
+def unet(run: Any) -> bytes:
+    assert run.status == 0, run.output
+    return (run.dir / UNET).read_bytes()
+
+
+def audit(run: Any) -> dict[str, Any]:
+    """The audit without what may differ: seconds, and the command line with its directories."""
+    record = json.loads((run.dir / "audit.json").read_text())
+    return {name: value for name, value in record.items() if name not in ("seconds", "run")}
+
+
+@pytest.mark.runs("straight", "again")
+def test_same_seed_same_weights_and_audit(runs):
+    assert unet(runs["straight"]) == unet(runs["again"])
+    assert audit(runs["straight"]) == audit(runs["again"])
+    names = [path.name for path in sorted((runs["straight"].dir / "samples").iterdir())]
+    assert all((runs["straight"].dir / "samples" / n).read_bytes() == (runs["again"].dir / "samples" / n).read_bytes() for n in names)
+
+
+@pytest.mark.runs("straight", "unprobed")
+def test_probing_changes_no_weight(runs):
+    assert unet(runs["straight"]) == unet(runs["unprobed"])
+    assert audit(runs["unprobed"])["curves"] == []
+    same = ("canaries", "controls", "members", "detectors", "extraction")
+    assert all(audit(runs["straight"])[name] == audit(runs["unprobed"])[name] for name in same)
+
+
+@pytest.mark.runs("arms")
+def test_other_seed_other_weights(runs):
+    weights = [(runs["arms"].dir / str(job) / UNET).read_bytes() for job in range(4)]
+    assert len(set(weights)) == 4
+
+
+@pytest.mark.runs("straight", "resumed")
+def test_resumed_run_equals_a_straight_one(runs):
+    """Stopped after 3 of 4 batches of the first epoch, at a step where no checkpoint was due."""
+    assert unet(runs["resumed"]) == unet(runs["straight"])
+    straight, resumed = audit(runs["straight"]), audit(runs["resumed"])
+    assert resumed["steps"] == 6
+    assert [row["step"] for row in resumed["curves"]] == [0, 3, 6]
+    same = ("canaries", "controls", "members", "detectors", "extraction", "fidelity")
+    assert all(straight[name] == resumed[name] for name in same)
+
+
+@pytest.mark.runs("straight", "resumed")
+def test_resumed_run_keeps_its_metrics(runs):
+    def rows(run: Any) -> list[dict[str, str]]:
+        with (run.dir / "metrics.csv").open(newline="") as file:
+            return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file) if row["heldout/loss"]]
+
+    assert rows(runs["resumed"]) == rows(runs["straight"])
+
+
+@pytest.mark.runs("resumed")
+def test_last_without_a_checkpoint_starts_afresh_and_says_so(runs):
+    first, second = runs["resumed"].stdout.split("--- resumed ---")
+    assert "starts afresh" in first and "hydra.run.dir" in first
+    assert "afresh" not in second and "step 1/" not in second
+    assert "resum" not in runs["resumed"].stderr, "no warning about a resume that is exact"

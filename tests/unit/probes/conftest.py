@@ -1,0 +1,44 @@
+"""A denoiser whose scores can be worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from cxrguard.probes.batch import ProbeBatch
+
+SCHEDULER = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+
+
+class FakeDenoiser:
+    """ε = x_t · the text's mean + t / 1000; counts evaluations, remembers timesteps."""
+
+    prediction_type = "epsilon"
+    alphas_cumprod = SCHEDULER.alphas_cumprod
+
+    def __init__(self) -> None:
+        self.timesteps: list[int] = []
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+        self.timesteps.append(int(timesteps[0]))
+        return latents * encoder_hidden_states.mean(dim=(1, 2))[:, None, None, None] + timesteps[:, None, None, None] / 1000
+
+    def predict_noise_pair(self, latents: Tensor, timesteps: Tensor, encoder_hidden_states: Tensor, uncond_hidden_states: Tensor) -> Any:
+        uncond = uncond_hidden_states.expand_as(encoder_hidden_states)
+        return self.predict_noise(latents, timesteps, encoder_hidden_states), self.predict_noise(latents, timesteps, uncond)
+
+
+@pytest.fixture
+def denoiser() -> FakeDenoiser:
+    return FakeDenoiser()
+
+
+@pytest.fixture
+def batch() -> ProbeBatch:
+    generator = torch.Generator().manual_seed(0)
+    states, latents = torch.rand(4, 3, 5, generator=generator), torch.randn(4, 2, 3, 3, generator=generator)
+    return ProbeBatch(states, torch.full((1, 3, 5), 0.1), latents, ("a", "b", "c", "d"), 7, SCHEDULER.config)
