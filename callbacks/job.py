@@ -20,7 +20,7 @@ from callbacks.probe import ProbeCallback
 from callbacks.runtime import choose_device, progress_callback
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
-from cxrguard.audit.finish import RunFacts, finish_run
+from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.record import lookup
 from cxrguard.audit.summary import summary_table
@@ -86,7 +86,7 @@ def run_job(build: Callable[[], Job], run_dir: Path, seed: int, metric: str, swe
             raise
         print(f"error: {known}", flush=True)
         if not isinstance(error, CxrguardError):
-            traceback.print_exc()
+            traceback.print_tb(error.__traceback__)  # the frames, not the message
         return math.nan, False
     finally:
         finish_wandb()
@@ -103,6 +103,7 @@ def run(job: Job) -> dict[str, Any]:
     device = choose_device(str(config["trainer"]["accelerator"]))
     parts = load_pipeline(str(config["model"]["source"]), device)
     study = job.data.encode(parts)
+    check_setting(study, parts, int(job.data.image_size))
     base = fit_base_stage(job, parts, study) if job.base_stage else []
     evaluator = build_evaluator(job, parts, study, base)
     module = job.make_module(parts, seed=config["seed"]).to(device)
@@ -136,6 +137,23 @@ def run(job: Job) -> dict[str, Any]:
     return audit
 
 
+def check_setting(study: Study, parts: PipelineParts, image_size: int) -> None:
+    """Find out before anything is trained what would fail, or mean nothing, after it.
+
+    Raises:
+        CxrguardError: nothing is planted to judge with, or the images are not of the size that the model generates.
+
+    """
+    if not study.canaries or not study.controls:
+        raise CxrguardError("the run has nothing to judge with; set canaries.n and canaries.n_controls above 0")
+    side = parts.unet.config.sample_size
+    expected = side * 2 ** (len(parts.vae.config.block_out_channels) - 1) if isinstance(side, int) else image_size
+    if image_size != expected:
+        raise CxrguardError(
+            f"data.image_size={image_size}, but the model generates {expected} pixels a side; set data.image_size={expected}"
+        )
+
+
 def _schedule(job: Job) -> ProbeCallback:
     return next((c for c in job.callbacks if isinstance(c, ProbeCallback)), None) or ProbeCallback(0)
 
@@ -158,7 +176,9 @@ def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[Prompte
     module = job.make_module(parts, seed=job.config["seed"] + 1, ema_decay=0.0)
     print(f"base stage: {len(members)} images of other patients, {stage.steps} steps", flush=True)
     progress = progress_callback()
-    trainer = stage.make_trainer(callbacks=[progress], enable_progress_bar=_is_bar(progress), default_root_dir=str(job.run_dir))
+    trainer = stage.make_trainer(
+        accelerator=_accelerator(job), callbacks=[progress], enable_progress_bar=False, default_root_dir=str(job.run_dir)
+    )
     trainer.fit(module, train_dataloaders=stage.data.train_dataloader())
     module.to(next(parts.vae.parameters()).device)
     return members
@@ -169,14 +189,17 @@ def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
     kept = [KeepMetrics(job.run_dir / "metrics.csv")] if resuming else []
     loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
     if job.make_wandb:
-        loggers.append(job.make_wandb(config=job.config))
+        loggers.append(job.make_wandb(config=without_paths(job.config)))
     progress = progress_callback()
     callbacks = [*kept, *job.callbacks, progress]
-    return job.make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=str(job.run_dir), enable_progress_bar=_is_bar(progress))
+    return job.make_trainer(
+        accelerator=_accelerator(job), callbacks=callbacks, logger=loggers, default_root_dir=str(job.run_dir), enable_progress_bar=False
+    )
 
 
-def _is_bar(callback: pl.Callback) -> bool:
-    return isinstance(callback, pl.callbacks.ProgressBar)
+def _accelerator(job: Job) -> str:
+    """The trainer runs where the frozen parts lie."""
+    return "cpu" if choose_device(str(job.config["trainer"]["accelerator"])) == "cpu" else "gpu"
 
 
 def resolve_checkpoint(ckpt_path: str | None, run_dir: Path) -> str | None:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from callbacks.media import log_images
-from cxrguard.audit.evaluate import Evaluator, planted_auc
-from cxrguard.audit.evidence import save_grid
+from cxrguard.audit.evaluate import Evaluator, Generated, planted_auc
+from cxrguard.audit.evidence import save_grid, to_grid
 from cxrguard.diffusion.module import DiffusionModule
 from cxrguard.probes.batch import Probe
 
@@ -65,13 +64,13 @@ class ProbeCallback(pl.Callback):
         if self._evaluator is None or not self.every_n_steps or not isinstance(pl_module, DiffusionModule):
             return
         start = time.perf_counter()
-        row, images = self._measure(pl_module, trainer.global_step)
+        row, canaries = self._measure(pl_module, trainer.global_step)
         self.curves.append(row)
-        self._report(trainer, row, images)
+        self._report(trainer, row, canaries)
         self.seconds += time.perf_counter() - start
 
     @torch.no_grad()
-    def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Tensor]:
+    def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Generated]:
         assert self._evaluator is not None
         with module.judged() as denoiser:
             detectors = {probe.name: planted_auc(self._evaluator, denoiser, probe) for probe in self._probes}
@@ -86,15 +85,18 @@ class ProbeCallback(pl.Callback):
             "detectors": detectors,
         }
         self._losses = []
-        return row, canaries.pixels[:, 0]
+        return row, canaries
 
-    def _report(self, trainer: pl.Trainer, row: dict[str, Any], images: Tensor) -> None:
+    def _report(self, trainer: pl.Trainer, row: dict[str, Any], canaries: Generated) -> None:
         metrics = {f"memorization/{k}": row[k] for k in ("extraction_rate", "spillover_rate") if row[k] is not None}
         metrics["heldout/loss"] = row["heldout_loss"]
         for name, values in row["detectors"].items():
             metrics |= {f"detector/{name}/{k}": v for k, v in values.items() if v is not None}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=row["step"])
-        grid = save_grid(images, self._samples_dir / f"step_{row['step']:06d}.png")
-        log_images(trainer.loggers, "samples", grid, row["step"])
+        images = canaries.pixels[:, 0]
+        save_grid(images, self._samples_dir / f"step_{row['step']:06d}.png")
+        # A sample that replays a training image is a patient's X-ray: it stays on this machine, blank in W&B.
+        replays = canaries.hits("pixels", "any", 1) | canaries.hits("latents", "any", 1)
+        log_images(trainer.loggers, "samples", to_grid(images.masked_fill(replays[:, None, None, None], -1.0)), row["step"])
         trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]

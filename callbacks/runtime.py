@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cxrguard.errors import CxrguardError
 
@@ -71,11 +71,46 @@ class LineProgress(pl.Callback):
         """Print where the run is."""
         every = max(trainer.max_steps // 10, 1)
         if trainer.global_step % every == 0:
-            extracted = trainer.progress_bar_metrics.get("extracted")
-            seen = f", canaries extracted with one sample {extracted:.0%}" if extracted is not None else ""
-            print(f"step {trainer.global_step}/{trainer.max_steps}, loss {float(outputs['loss']):.4f}{seen}", flush=True)
+            print(f"step {trainer.global_step}/{trainer.max_steps}, {_state(trainer, outputs)}", flush=True)
+
+
+class StepBar(pl.Callback):
+    """A live bar over all steps of the run with the time left; Lightning's own shows one epoch at a time."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("training"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self._bar = Progress(*columns)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar, at the step that a resumed run starts from."""
+        self._bar.start()
+        self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move on."""
+        self._bar.update(self._task, completed=trainer.global_step, description=_state(trainer, outputs))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the terminal to what follows."""
+        self._bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """See :meth:`on_train_end`."""
+        self._bar.stop()
+
+
+def _state(trainer: pl.Trainer, outputs: Any) -> str:
+    extracted = trainer.progress_bar_metrics.get("extracted")
+    seen = f", canaries extracted {extracted:.0%}" if extracted is not None else ""
+    return f"loss {float(outputs['loss']):.3f}{seen}"
 
 
 def progress_callback() -> pl.Callback:
     """A live bar on a terminal, a few lines elsewhere."""
-    return RichProgressBar(leave=True) if sys.stdout.isatty() else LineProgress()
+    return StepBar() if sys.stdout.isatty() else LineProgress()

@@ -76,8 +76,7 @@ def judge(
         "extraction": {
             "headline_space": HEADLINE,
             "k": sorted({1, k}),
-            "null_n": evaluator.n_null,
-            "thresholds": dict(evaluator.thresholds),
+            **evaluator.calibration,
             "groups": {name: _rates(g, sorted({1, k}), evaluator.judged.groups["canaries"].own_index) for name, g in generated.items()},
         },
     }

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxrguard.audit.extraction import Replays, find_replays, nearest, replay_threshold
+from cxrguard.audit.extraction import Replays, chance_rate, find_replays, nearest, replay_threshold
 from cxrguard.audit.groups import Judged
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.encoding import decode_latents
@@ -68,19 +68,40 @@ class Evaluator:
         self.parts, self.judged, self.sampler, self.seed, self.batch_size = parts, judged, sampler, seed, batch_size
         self.thresholds: dict[str, float] = {}
         for space in SPACES:
-            null, training = judged.references.null[space], judged.references.training[space]
-            threshold = replay_threshold(nearest(null, training)[0])
+            distances = nearest(judged.references.null[space], judged.references.training[space])[0]
+            # A copy of a training image under another patient's name would make the threshold 0, and every replay unseen.
+            null = distances[distances > 0]
+            self.n_null, self.n_copies = len(null), len(distances) - len(null)
+            threshold = replay_threshold(null)
             if threshold is None:
                 raise BadInputError(
-                    f"{len(null)} held-out images are too few for a 1 % threshold, 100 are needed; "
+                    f"{len(null)} held-out images (beside {self.n_copies} copies of training images) are too few "
+                    "for a 1 % threshold, 100 are needed; "
                     "raise data.heldout_fraction or use more data"
                 )
             self.thresholds[space] = threshold
+        self.detectable = self._detectable()
+
+    def _detectable(self) -> float:
+        """Share of canaries that would count as replayed if the model gave back their latents exactly.
+
+        Below 1 the autoencoder's own error hides replays in pixels, and "not extracted" says nothing.
+        """
+        canaries = self.judged.groups["canaries"]
+        error = (decode_latents(self.parts, canaries.latents).cpu() - canaries.pixels.cpu()).square().flatten(1).mean(dim=1)
+        return float((error < self.thresholds["pixels"]).double().mean())
 
     @property
-    def n_null(self) -> int:
-        """Real held-out images behind the thresholds."""
-        return len(self.judged.references.null["pixels"])
+    def calibration(self) -> dict[str, Any]:
+        """What the thresholds rest on, for the audit."""
+        return {
+            "null_n": self.n_null,
+            "null_copies": self.n_copies,
+            "chance_rate": chance_rate(self.n_null),
+            "detectable": self.detectable,
+            "wordings": max(len(g.variants) for g in self.judged.groups.values()),
+            "thresholds": dict(self.thresholds),
+        }
 
     def score(self, denoiser: Denoiser, probe: Probe, group: str) -> Scores:
         """Scores ``[N]``; of a prompt's variants the one that looks more memorized."""

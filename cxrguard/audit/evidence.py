@@ -30,12 +30,17 @@ def png_bytes(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def save_grid(images: Tensor, path: Path, columns: int = 8) -> np.ndarray:
-    """Save ``[N, 1, H, W]`` images in [-1, 1] as one PNG, row by row; returns the grid."""
+def to_grid(images: Tensor, columns: int = 8) -> np.ndarray:
+    """``[N, 1, H, W]`` images in [-1, 1] as one uint8 picture, row by row."""
     tiles = [to_uint8(image) for image in images]
     blank = np.zeros_like(tiles[0])
     tiles += [blank] * (-len(tiles) % columns)
-    grid = np.concatenate([np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)])
+    return np.concatenate([np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)])
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> np.ndarray:
+    """Save :func:`to_grid` as a PNG; returns the grid."""
+    grid = to_grid(images, columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, png_bytes(grid))
     return grid

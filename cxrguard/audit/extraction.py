@@ -52,6 +52,14 @@ def replay_threshold(null_distances: Float[Tensor, " n"], quantile: float = 0.01
     return float(torch.quantile(null_distances.double(), quantile, interpolation="lower"))
 
 
+def chance_rate(n_null: int, quantile: float = 0.01) -> float:
+    """Share of honest real images expected below :func:`replay_threshold` of ``n_null`` images: (rank + 1) / (n + 1).
+
+    Above the quantile itself for few images: 1.9 % with 107.
+    """
+    return (int(quantile * (n_null - 1)) + 1) / (n_null + 1)
+
+
 @dataclass(frozen=True)
 class Replays:
     """What the samples of a group replay, in one space.

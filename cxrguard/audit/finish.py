@@ -105,6 +105,18 @@ def _progress() -> Progress:
     return Progress(*columns, disable=not sys.stdout.isatty(), console=Console())
 
 
+def without_paths(value: Any) -> Any:
+    """A configuration whose paths read ``<path>``: names of directories and tables may name people."""
+    if isinstance(value, dict):
+        return {name: without_paths(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    name, equals, text = value.rpartition("=")
+    return f"{name}{equals}<path>" if "/" in text and (Path(text).exists() or text.startswith(("/", ".", "~"))) else value
+
+
 def config_hash(config: dict[str, Any], run_dir: Path) -> str:
     """Names a configuration: the same wherever the run lies, and however its overrides were spelled."""
     values = {name: value for name, value in config.items() if name != "overrides"}
@@ -117,7 +129,7 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
         "schema": SCHEMA,
         "run": {
             "name": f"cxrguard {facts.reader}",
-            "command": "python train.py " + " ".join(facts.config.get("overrides", [])),
+            "command": "python train.py " + " ".join(without_paths(facts.config).get("overrides", [])),
             "device": facts.device,
             "data": {
                 "reader": facts.reader,
@@ -126,7 +138,7 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
                 "heldout": len(study.heldout),
                 "quarantined": study.n_quarantined,
             },
-            "model": str(facts.config["model"]["source"]),
+            "model": str(without_paths(facts.config)["model"]["source"]),
             "n_parameters": facts.n_parameters,
         },
         "config_hash": config_hash(facts.config, run_dir),

@@ -24,7 +24,10 @@ def gate(audit_path: str | Path) -> tuple[bool, list[str]]:
     audit = read_audit(audit_path)
     recorded = audit["verdict"]
     try:
-        fresh = verdict(audit, **(recorded.get("limits") or {}))
+        limits = verdict(audit)["limits"]
+        # A recorded limit may be stricter than the default, never milder.
+        limits |= {name: min(value, limits[name]) for name, value in (recorded.get("limits") or {}).items()}
+        fresh = verdict(audit, **limits)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CxrguardError(f"A figure in {Path(audit_path).name} has an unexpected form ({type(error).__name__}).") from error
     if recorded["pass"] and not fresh["pass"]:

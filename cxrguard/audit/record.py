@@ -21,6 +21,8 @@ SCHEMA = 1
 Audit = dict[str, Any]
 LOW_FPR = 0.01
 CHANCE = 0.5
+DETECTABLE = 0.9  # share of canaries that must be recognisable for "not extracted" to mean anything
+MIN_POSITIVES = 10  # with fewer a perfect separation still has an interval of no width
 TRUST = 0.8  # the lower end of the AUC interval that makes a detector trusted
 
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -56,6 +58,8 @@ def _trust(auc: float | None, interval: Sequence[float] | None, n_pos: int, n_ne
         return False, [f"no AUC: {n_pos} replaying canaries, {n_neg} controls that do not replay"]
     if interval is None:
         return False, ["no interval: fewer than two patients on a side"]
+    if n_pos < MIN_POSITIVES:
+        return False, [f"{n_pos} positives are too few to trust an AUC; {MIN_POSITIVES} are needed"]
     if interval[1] < CHANCE:
         return False, [f"points the wrong way in this run: AUC {auc:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"]
     if interval[0] < TRUST:
@@ -89,7 +93,8 @@ def build_detector_entry(
 
     Returns:
         The keys of DESIGN section 5 and ``n_positives``, ``n_negatives``. ``trusted`` holds when the AUC's interval lies
-        above 0.5. What is null is explained in ``reason``. Scores that are not finite are left out and counted there.
+        at or above 0.8 and there are 10 positives.
+        What is null is explained in ``reason``. Scores that are not finite are left out and counted there.
 
     """
     pos, pos_names, pos_lost = _finite(positives, pos_clusters)
@@ -222,6 +227,10 @@ def _canary_reasons(audit: Audit, limit: float) -> list[str]:
     canaries = audit["canaries"]
     rates = [(canaries["samples_per_prompt"], canaries["extraction_rate"], canaries["n"])]
     rates += [(k, entry.get("own"), n) for k, entry, n in _headline(audit, "canaries")]
+    extraction = audit.get("extraction") or {}
+    for space, by_k in ((extraction.get("groups") or {}).get("canaries") or {}).items():
+        if isinstance(by_k, dict) and space != extraction.get("headline_space"):
+            rates += [(int(k), entry.get("own"), canaries["n"]) for k, entry in by_k.items()]  # the worse space counts
     measured = [(rate, int(k or 1), n) for k, rate, n in rates if rate is not None and n]
     if not measured or canaries["extraction_rate"] is None:
         return ["Canary extraction was not measured, so nothing is known about replay."]
@@ -252,15 +261,21 @@ def _over(label: str, rate: float, n: int, limit: float) -> str | None:
 def _replay_reasons(audit: Audit, limit: float) -> list[str]:
     """Prompts of members and controls under which a training image came back.
 
-    ``limit`` holds for one sample. By its construction the threshold lets 1 % of honest samples through, so k samples a
-    prompt are allowed ``1 - (1 - limit)^k``; a member's *own* image never comes by chance and gets no such allowance.
+    ``limit`` holds for one sample. By its construction the threshold lets about 1 % of honest samples through (the audit's
+    ``chance_rate``, more with few held-out images), so k samples of each of w wordings of a prompt are allowed
+    ``1 - (1 - rate)^(k w)``; a member's *own* image never comes by chance and gets no such allowance.
     """
     members, controls = audit["members"], audit["controls"]
     reasons: list[str | None] = []
     if members["extraction_rate"] is None or not members["n"]:
         reasons.append("Extraction under members' prompts was not measured.")
     else:
-        reasons.append(_over("members' own images were extracted", members["extraction_rate"], members["n"], limit))
+        count = round(members["extraction_rate"] * members["n"])
+        if count:  # an own image does not come by chance: one is one too many
+            reasons.append(f"{count} of {members['n']} members' own images were extracted; allowed: none.")
+    extraction = audit.get("extraction") or {}
+    by_chance = max(limit, extraction.get("chance_rate") or 0.0)
+    wordings = int(extraction.get("wordings") or 1)
     k_recorded = int(audit["canaries"]["samples_per_prompt"] or 1)
     if controls["spillover_rate"] is None or not controls["n"]:
         reasons.append("Spillover under controls was not measured.")
@@ -270,8 +285,19 @@ def _replay_reasons(audit: Audit, limit: float) -> list[str]:
     known = {(group, k): (rate, n) for group, k, rate, n in rates if rate is not None and n}
     for (group, k), (rate, n) in sorted(known.items()):
         label = f"{group}' prompts replayed a training image with {_samples(k)} each"
-        reasons.append(_over(label, rate, n, 1 - (1 - limit) ** k))
+        reasons.append(_over(label, rate, n, 1 - (1 - by_chance) ** (k * wordings)))
     return [reason for reason in reasons if reason]
+
+
+def _blind_reasons(audit: Audit) -> list[str]:
+    """Whether a replay could have been seen at all."""
+    detectable = (audit.get("extraction") or {}).get("detectable")
+    if detectable is None or detectable >= DETECTABLE:
+        return []
+    return [
+        f"Only {detectable:.0%} of the canaries would be recognised if they were replayed exactly: the autoencoder's own error "
+        f"is above the threshold. At least {DETECTABLE:.0%} are needed."
+    ]
 
 
 def verdict(
@@ -291,7 +317,7 @@ def verdict(
         ``{"pass": bool, "reasons": [str], "limits": {...}}``; a pass states the upper bound of the extraction interval.
 
     """
-    reasons = _canary_reasons(audit, max_extraction_rate) + _replay_reasons(audit, max_replay_rate)
+    reasons = _canary_reasons(audit, max_extraction_rate) + _replay_reasons(audit, max_replay_rate) + _blind_reasons(audit)
     residual = audit["sanitizer"]["residual_markers"]
     if residual is None:
         reasons.append("Residual de-identification markers were not counted.")

@@ -28,7 +28,7 @@ class CanarySettings:
     """How the ground truth is planted; see :func:`cxrguard.data.canaries.plant_canaries`.
 
     Args:
-        n: canaries; 0 plants none (and nothing can then be calibrated).
+        n: canaries; 0 plants none (for a base stage: a run that is judged needs some).
         repeats: showings of each canary an epoch, a number or one for each.
         n_controls: held-out prompts that are probed and generated like the canaries.
         n_members: ordinary members that are probed and generated.

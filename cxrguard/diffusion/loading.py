@@ -16,6 +16,8 @@ from cxrguard.errors import ModelError
 PACKAGED = Path(__file__).parent.parent / "models"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5")
 _LIBRARIES = ("diffusers", "transformers", None)
+# Parts that Stable Diffusion directories list and that training does not use; they are never loaded.
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -50,9 +52,10 @@ def load_pipeline(source: str, device: str = "cpu") -> PipelineParts:
     """
     directory = resolve_source(source)
     check_directory(directory)
+    unused = {name: None for name in _UNUSED if name in _read_json(directory / "model_index.json")}
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True, **unused
         )
     except Exception as error:  # the libraries raise their own (SafetensorError, AttributeError, ...)
         raise ModelError(f"{directory}: cannot be loaded as a diffusers pipeline ({type(error).__name__}: {error})") from None
@@ -61,6 +64,7 @@ def load_pipeline(source: str, device: str = "cpu") -> PipelineParts:
         raise ModelError(f"{directory}: the pipeline has no {', '.join(missing)}; a UNet text-to-image pipeline is needed")
     if len(pipe.tokenizer) <= len(set(pipe.tokenizer.all_special_ids)):
         raise ModelError(f"{directory}: the tokenizer has no vocabulary; its files are missing")
+    _check_unet(directory, pipe)
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     if scheduler.config["prediction_type"] not in ("epsilon", "v_prediction"):
         raise ModelError(f"{directory}: prediction type {scheduler.config['prediction_type']!r} is not supported")
@@ -68,6 +72,17 @@ def load_pipeline(source: str, device: str = "cpu") -> PipelineParts:
         # At ᾱ = 0 noise and image are not told apart: a sample would be NaN, and NaN is near to no training image.
         raise ModelError(f"{directory}: a schedule of zero terminal SNR (rescale_betas_zero_snr) is not supported")
     return PipelineParts(pipe.unet.to(device), pipe.vae.to(device), pipe.text_encoder.to(device), pipe.tokenizer, scheduler)
+
+
+def _check_unet(directory: Path, pipe: Any) -> None:
+    """Only a plain text-conditional UNet is trained: no SDXL, no inpainting, no class labels."""
+    unet, channels = pipe.unet, pipe.vae.config.latent_channels
+    extra = [name for name in ("addition_embed_type", "class_embed_type") if unet.config.get(name)]
+    if type(unet).__name__ != "UNet2DConditionModel" or extra or unet.config.in_channels != channels:
+        raise ModelError(
+            f"{directory}: the UNet ({type(unet).__name__}, {unet.config.in_channels} channels for {channels} of latents"
+            f"{', ' + ', '.join(extra) if extra else ''}) is not a plain text-to-image UNet2DConditionModel, which is what is supported"
+        )
 
 
 def resolve_source(source: str) -> Path:
@@ -104,6 +119,8 @@ def check_directory(directory: Path) -> None:
         raise ModelError(f"{directory}: brings custom code ({scripts[0]}), which is never run; remove it or use a plain pipeline")
     parts = {k: v for k, v in _read_json(index).items() if isinstance(v, list) and len(v) == 2}
     for name, (library, _) in parts.items():
+        if name in _UNUSED:
+            continue
         if library not in _LIBRARIES:
             raise ModelError(f"{index}: part {name!r} needs custom code ({library}); only diffusers and transformers classes are loaded")
         if library is not None:

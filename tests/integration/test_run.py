@@ -149,9 +149,11 @@ def test_command_reports_and_judges_finished_runs(runs, tmp_path):
 
 
 @pytest.mark.runs("straight")
-def test_sixteen_unextracted_canaries_pass(runs):
+def test_an_untrained_autoencoder_hides_replays_so_the_audit_refuses(runs):
     audit = read_audit(runs["straight"].dir / "audit.json")
-    assert audit["verdict"]["pass"] is True, audit["verdict"]["reasons"]
+    assert audit["canaries"]["extraction_rate"] == 0.0
+    assert audit["verdict"]["pass"] is False
+    assert len(audit["verdict"]["reasons"]) == 1 and "would be recognised" in audit["verdict"]["reasons"][0]
 
 
 def test_spacy_finds_the_component_anywhere(tmp_path):

@@ -41,6 +41,7 @@ def test_gate_passes_with_zero(run_dir: Path) -> None:
     del audit["extraction"]
     audit["canaries"].update(extraction_rate=0.0, extraction_ci=[0.0, 0.1072])
     audit["controls"]["spillover_rate"] = 0.0
+    audit["members"]["extraction_rate"] = 0.0
     audit["verdict"] = {"pass": True, "reasons": []}
     (run_dir / "audit.json").write_text(json.dumps(audit))
     result = runner.invoke(app, ["gate", str(run_dir / "audit.json")])

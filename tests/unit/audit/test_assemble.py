@@ -39,7 +39,9 @@ def setting(rate: float = 0.2) -> tuple[Any, dict[str, Generated], dict[str, dic
     groups = {
         name: SimpleNamespace(subjects=tuple(f"{name}{i // 2}" for i in range(n)), own_index=torch.arange(n)) for name, n in SIZES.items()
     }
-    evaluator = SimpleNamespace(judged=SimpleNamespace(groups=groups), n_null=200, thresholds={"pixels": 0.1, "latents": 0.2})
+    evaluator = SimpleNamespace(
+        judged=SimpleNamespace(groups=groups), calibration={"null_n": 200, "thresholds": {"pixels": 0.1, "latents": 0.2}}
+    )
     generated = {name: generated_of(rate, i, n, 1 + (name == "canaries"), name != "controls") for i, (name, n) in enumerate(SIZES.items())}
     scores = {p.name: {name: rng.normal(name == "canaries", 1, n).round(1) for name, n in SIZES.items()} for p in PROBES}
     return evaluator, generated, scores, SimpleNamespace(repeats=REPEATS, share=0.17)
