@@ -41,7 +41,7 @@ bench: $(STAMP) ## speed, each a ratio in one run
 
 base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, into outputs/base_model (about 25 minutes)
 	$(BIN)/python -m cxrguard.diffusion.base_vae --minutes 12 --out outputs/base_model/vae
-	$(BIN)/python -m cxrguard.diffusion.base_model --minutes 11 --vae outputs/base_model/vae --out outputs/base_model/tiny
+	$(BIN)/python -m cxrguard.diffusion.base_model --minutes 10 --patients 4000 --vae outputs/base_model/vae --out outputs/base_model/tiny
 
 gpu-check: $(STAMP) ## a short run on a GPU, bf16-mixed
 	$(BIN)/python train.py experiment=demo trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check

@@ -12,7 +12,7 @@ import torch
 
 from callbacks.media import log_images
 from cxrguard.audit.evaluate import Evaluator, Generated, planted_auc
-from cxrguard.audit.evidence import save_grid, to_grid
+from cxrguard.audit.evidence import save_grid, to_grid, without_replays
 from cxrguard.diffusion.module import DiffusionModule
 from cxrguard.probes.batch import Probe
 
@@ -94,9 +94,6 @@ class ProbeCallback(pl.Callback):
             metrics |= {f"detector/{name}/{k}": v for k, v in values.items() if v is not None}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=row["step"])
-        images = canaries.pixels[:, 0]
-        save_grid(images, self._samples_dir / f"step_{row['step']:06d}.png")
-        # A sample that replays a training image is a patient's X-ray: it stays on this machine, blank in W&B.
-        replays = canaries.hits("pixels", "any", 1) | canaries.hits("latents", "any", 1)
-        log_images(trainer.loggers, "samples", to_grid(images.masked_fill(replays[:, None, None, None], -1.0)), row["step"])
+        save_grid(canaries.pixels[:, 0], self._samples_dir / f"step_{row['step']:06d}.png")
+        log_images(trainer.loggers, "samples", to_grid(without_replays(canaries)), row["step"])
         trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]

@@ -66,16 +66,18 @@ class Evaluator:
 
     def __init__(self, parts: PipelineParts, judged: Judged, sampler: Sampler, seed: int, batch_size: int = 64) -> None:
         self.parts, self.judged, self.sampler, self.seed, self.batch_size = parts, judged, sampler, seed, batch_size
+        null, training = judged.references.null, judged.references.training
+        distances = {space: nearest(null[space], training[space])[0] for space in SPACES}
+        # A copy of a training image under another patient's name would make the threshold 0, and every replay unseen. Only
+        # pixels show it exactly: latents of equal images differ by rounding.
+        real = distances["pixels"] > 0
+        self.n_null, self.n_copies = int(real.sum()), int((~real).sum())
         self.thresholds: dict[str, float] = {}
         for space in SPACES:
-            distances = nearest(judged.references.null[space], judged.references.training[space])[0]
-            # A copy of a training image under another patient's name would make the threshold 0, and every replay unseen.
-            null = distances[distances > 0]
-            self.n_null, self.n_copies = len(null), len(distances) - len(null)
-            threshold = replay_threshold(null)
+            threshold = replay_threshold(distances[space][real])
             if threshold is None:
                 raise BadInputError(
-                    f"{len(null)} held-out images (beside {self.n_copies} copies of training images) are too few "
+                    f"{self.n_null} held-out images (beside {self.n_copies} copies of training images) are too few "
                     "for a 1 % threshold, 100 are needed; "
                     "raise data.heldout_fraction or use more data"
                 )

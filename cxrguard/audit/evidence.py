@@ -46,6 +46,15 @@ def save_grid(images: Tensor, path: Path, columns: int = 8) -> np.ndarray:
     return grid
 
 
+def without_replays(generated: Generated) -> Tensor:
+    """Each prompt's first sample, ``[N, 1, H, W]``, black where a first draw replays a training image in either space.
+
+    Such a sample is a patient's X-ray, whoever generated it: it must not leave the machine.
+    """
+    replayed = generated.hits("pixels", "any", 1) | generated.hits("latents", "any", 1)
+    return generated.pixels[:, 0].masked_fill(replayed[:, None, None, None], -1.0)
+
+
 def write_strips(evaluator: Evaluator, generated: dict[str, Generated], run_dir: Path, key: bytes, most: int = 16) -> list[dict[str, Any]]:
     """Write the strips of canaries, and of the controls and members that replay most clearly, and describe them.
 

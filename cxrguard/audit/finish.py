@@ -125,11 +125,12 @@ def config_hash(config: dict[str, Any], run_dir: Path) -> str:
 
 
 def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path) -> dict[str, Any]:
+    shown = without_paths(facts.config)
     return {
         "schema": SCHEMA,
         "run": {
             "name": f"cxrguard {facts.reader}",
-            "command": "python train.py " + " ".join(without_paths(facts.config).get("overrides", [])),
+            "command": "python train.py " + " ".join(shown.get("overrides", [])),
             "device": facts.device,
             "data": {
                 "reader": facts.reader,
@@ -138,7 +139,7 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
                 "heldout": len(study.heldout),
                 "quarantined": study.n_quarantined,
             },
-            "model": str(without_paths(facts.config)["model"]["source"]),
+            "model": str(shown["model"]["source"]),
             "n_parameters": facts.n_parameters,
         },
         "config_hash": config_hash(facts.config, run_dir),

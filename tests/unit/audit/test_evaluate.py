@@ -251,3 +251,16 @@ def test_a_diverged_model_is_an_error_and_not_a_model_that_replays_nothing() -> 
     latents[1, 0, 0, 0] = float("nan")
     with pytest.raises(CxrguardError, match="1 of 3 generated samples are not finite"):
         _check_finite(latents)
+
+
+def test_copies_of_training_images_among_the_held_out_do_not_blind_the_thresholds(parts: PipelineParts, judged: Judged) -> None:
+    clean = evaluator_of(parts, judged)
+    copied = {}
+    for space in ("pixels", "latents"):
+        copies = judged.references.training[space][:3].clone()
+        if space == "latents":
+            copies += 1e-6  # what rounding does to the latents of equal images
+        copied[space] = torch.cat([judged.references.null[space], copies])
+    blinded = evaluator_of(parts, replace(judged, references=replace(judged.references, null=copied)))
+    assert (blinded.n_null, blinded.n_copies) == (clean.n_null, 3)
+    assert blinded.thresholds == clean.thresholds

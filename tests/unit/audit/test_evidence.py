@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cxrguard.audit.evaluate import Generated
-from cxrguard.audit.evidence import png_bytes, save_grid, to_uint8, write_strips
+from cxrguard.audit.evidence import png_bytes, save_grid, to_uint8, without_replays, write_strips
 from cxrguard.audit.extraction import Replays
 from cxrguard.pseudonym import pseudonym
 
@@ -98,3 +98,15 @@ def test_controls_and_members_come_by_how_clearly_they_replay(tmp_path: Path) ->
         shown = [s["distance"] for s in strips if s["group"] == group]
         assert shown == sorted(generated[name].replays["pixels"].distance.min(dim=1).values.tolist())[:2]
     assert len([s for s in strips if s["group"] == "canary"]) == 8
+
+
+def test_what_leaves_the_machine_is_black_where_a_first_draw_replays_in_either_space() -> None:
+    def replays(first: list[bool]) -> Replays:
+        hit = torch.tensor([[f, True] for f in first])  # the second draw is not shown, so it does not count
+        return Replays(hit, hit, torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int64))
+
+    pixels = torch.full((3, 2, 1, 2, 2), 0.5)
+    spaces = {"pixels": replays([True, False, False]), "latents": replays([False, True, False])}
+    shown = without_replays(Generated(pixels, spaces, 1))
+    assert shown[:, 0, 0, 0].tolist() == [-1.0, -1.0, 0.5]
+    assert (pixels == 0.5).all()
