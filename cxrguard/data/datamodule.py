@@ -17,8 +17,9 @@ from cxrguard.diffusion.encoding import encode_images, encode_prompts
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError
 from cxrguard.randomness import torch_generator
-from cxrguard.sanitizer.conventions import known_conventions, load_conventions, residual_markers
+from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
+from cxrguard.sanitizer.settings import SanitizerSettings
 
 Batch = dict[str, Tensor]
 
@@ -175,9 +176,12 @@ class ReportDataModule(pl.LightningDataModule):
         return CachedSamples(latents, encode_prompts(parts, prompts).cpu(), prompts, repeats or [1] * len(samples))
 
     def count_markers(self) -> int:
-        """De-identification markers of any known convention in the prompts that are trained on, sanitizer on or off."""
-        conventions = load_conventions(known_conventions())
-        return sum(residual_markers(prompt, conventions) for prompt in self.train_set.prompts)
+        """De-identification markers in the prompts that are trained on, sanitizer on or off.
+
+        Of every convention, asked for or not; of the opt-in ones (dates and names, which may be ordinary text) where asked for.
+        """
+        core = TextSanitizer(SanitizerSettings(("auto", *self.sanitizer.conventions)))
+        return sum(core.residual(prompt) for prompt in self.train_set.prompts)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Members once, canaries as often as they are repeated, in a seeded order."""

@@ -63,7 +63,7 @@ class Study:
     controls: list[PromptedRecord]
     heldout: list[PromptedRecord]
     repeats: tuple[int, ...]
-    sanitizer_counts: dict[str, int]
+    sanitizer_counts: dict[str, Any]
     n_quarantined: int
 
     def subjects(self) -> frozenset[str]:

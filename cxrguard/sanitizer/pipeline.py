@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cxrguard.errors import CxrguardError
-from cxrguard.sanitizer.conventions import Convention, collapse, residual_markers
+from cxrguard.sanitizer.conventions import MARK, Convention, collapse, find_markers, has_marker, load_conventions, residual_markers
+from cxrguard.sanitizer.cues import CueRewriter
 from cxrguard.sanitizer.fact_check import keeps_facts
-from cxrguard.sanitizer.repair import Edit, drop_sentences, repair, strip
+from cxrguard.sanitizer.placeholders import place_with_spans
+from cxrguard.sanitizer.priors import find_priors
+from cxrguard.sanitizer.repair import Edit, edit_collapsed, edit_sentences, repair_marked, strip_sentence
 from cxrguard.sanitizer.segments import split_pieces
+from cxrguard.sanitizer.sentence import Outcome, dropped, repair_sentence
+from cxrguard.sanitizer.settings import ACTIONS, SanitizerSettings
 
-Step = Callable[[str, Sequence[Convention]], tuple[str, list[Edit]]]
+__all__ = ["ACTIONS", "Edit", "Sanitized", "TextSanitizer", "check_action", "sanitize_text"]
 
-# Tried in order until one passes. A repair that fails the check may still be dropped, a strip may not: it is a baseline.
-_STEPS: dict[str, tuple[Step, ...]] = {
-    "repair": (repair, drop_sentences),
-    "drop_sentence": (drop_sentences,),
-    "strip": (strip,),
-    "off": (),
-}
-ACTIONS = tuple(_STEPS)
+Step = Callable[[str], Outcome]
+
+_HEADERS_ALONE = 2000
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -31,7 +31,8 @@ class Sanitized:
 
     Attributes:
         text: What may be used; empty if emptied or refused.
-        status: ``unchanged``, ``edited``, ``emptied`` (nothing but headers was left) or ``refused`` (failed the check).
+        status: ``unchanged``, ``edited``, ``emptied`` (nothing but markers, headers or communication stood there) or
+            ``refused`` (nothing could be kept safely).
         edits: What was done, as offsets into the original and rule names.
 
     """
@@ -41,24 +42,139 @@ class Sanitized:
     edits: tuple[Edit, ...] = ()
 
 
+class TextSanitizer:
+    """Sanitizes single texts; pure Python without spaCy, the same results as the component.
+
+    Args:
+        settings: See :class:`SanitizerSettings`.
+
+    Raises:
+        CxrguardError: For an unknown convention, or a cue list that cannot be used.
+
+    """
+
+    def __init__(self, settings: SanitizerSettings) -> None:
+        self.settings = settings
+        self.conventions = load_conventions(settings.conventions)
+        self._cues = CueRewriter(settings.cues) if settings.cues != "off" else None
+
+    def sanitize(self, text: str) -> Sanitized:
+        """Sanitizes one text of any length in linear time."""
+        result = sanitize_text(text, self.conventions, self.settings.action, complete=self.settings.complete, seed=self.settings.seed)
+        if self.settings.action == "off" or not result.text:
+            return result
+        if self.settings.priors == "drop":
+            result = _then(result, drop_priors(result.text, self.settings.complete))
+        if self._cues is not None and result.text:
+            result = _then(result, rewrite_cues(result.text, self._cues))
+        return result
+
+    def residual(self, text: str) -> int:
+        """Number of markers in ``text``; 0 is what may enter a batch."""
+        return residual_markers(text, self.conventions)
+
+    def counts_by_convention(self, text: str) -> dict[str, int]:
+        """Number of markers of each convention in ``text``."""
+        return {convention.name: residual_markers(text, [convention]) for convention in self.conventions}
+
+
+def _then(first: Sanitized, second: Sanitized) -> Sanitized:
+    """A step after another; the offsets of a second edit of an edited text are those of the whole, as its own have moved."""
+    if second.status == "unchanged":
+        return first
+    return Sanitized(second.text, second.status, first.edits + second.edits)
+
+
 def check_action(action: str) -> None:
     """Raises CxrguardError for an action that is none, listing those there are."""
-    if action not in ACTIONS:
-        raise CxrguardError(f"Unknown sanitizer action {action!r}: known are {', '.join(ACTIONS)}.")
+    SanitizerSettings(action=action)
 
 
-def sanitize_text(text: str, conventions: Sequence[Convention], action: str = "repair") -> Sanitized:
-    """Sanitizes one text of any length in linear time."""
+def sanitize_text(
+    text: str, conventions: Sequence[Convention], action: str = "repair", *, complete: bool = True, seed: int = 0
+) -> Sanitized:
+    """Takes the markers out of one text of any length in linear time."""
     check_action(action)
-    if action == "off" or not residual_markers(text, conventions):
+    if action == "off" or not has_marker(text, conventions):
         return Sanitized(text, "unchanged")
+    if action in ("fill", "randomize", "surrogate"):
+        text_or_none = _placed(text, conventions, action, seed)
+        if text_or_none is not None and not residual_markers(text_or_none[0], conventions):
+            new, edits = text_or_none
+            return _judged(new, edits)
+        action = "repair"
     # One mark a run: the check then sees "3.2 x <mark> cm" and the numbers a marker is glued to.
-    original = collapse(text, conventions).text
-    for step in _STEPS[action]:
-        new, edits = step(text, conventions)
-        if residual_markers(new, conventions) or not keeps_facts(original, new):
-            continue
-        if not any(_WORD.search(piece.text) for piece in split_pieces(new) if piece.kind == "sentence"):
-            return Sanitized("", "emptied", tuple(edits))
-        return Sanitized(new, "edited", tuple(edits))
+    short = collapse(text, conventions)
+    original = short.text
+    for change in _steps(action, complete):
+        new, edits = edit_collapsed(short, change)
+        if not residual_markers(new, conventions) and keeps_facts(original, new):
+            return _judged(new, edits)
     return Sanitized("", "refused", (Edit("fact_check", "refuse", 0, len(text)),))
+
+
+def _steps(action: str, complete: bool) -> tuple[Step, ...]:
+    """Tried in order until one passes. A repair that fails the check may still be dropped, a strip may not: it is a baseline."""
+    if action == "repair":
+        return (lambda sentence: repair_sentence(sentence, complete), _drop)
+    return (_drop,) if action == "drop_sentence" else (strip_sentence,)
+
+
+def _drop(sentence: str) -> Outcome:
+    return dropped(sentence, "marked")
+
+
+def _judged(new: str, edits: Sequence[Edit]) -> Sanitized:
+    # Only a short text can be headers alone.
+    if len(new) > _HEADERS_ALONE or any(_WORD.search(piece.text) for piece in split_pieces(new) if piece.kind == "sentence"):
+        return Sanitized(new, "edited", tuple(edits))
+    return Sanitized("", "refused" if any(edit.lost for edit in edits) else "emptied", tuple(edits))
+
+
+def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int) -> tuple[str, list[Edit]] | None:
+    """Replaces the markers sentence by sentence; a sentence in which none can be placed is repaired.
+
+    The check puts the marks back over what was placed: all the rest must be as it was.
+    """
+    key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    kinds = [text[start:end].strip("[]*<>{}_ ") for start, end in find_markers(text, conventions)]
+    first = 0
+
+    def change(sentence: str) -> Outcome:
+        nonlocal first
+        n = sentence.count(MARK)
+        placed = place_with_spans(sentence, kinds[first : first + n], action, key, seed, first=first)
+        first += n
+        if placed is None:
+            return repair_sentence(sentence)
+        back = placed.text
+        for start, end in reversed(placed.spans):
+            back = back[:start] + MARK + back[end:]
+        return Outcome(placed.text, action, action) if keeps_facts(sentence, back) else repair_sentence(sentence)
+
+    return edit_sentences(text, conventions, change)
+
+
+def drop_priors(text: str, complete: bool = True) -> Sanitized:
+    """Takes references to earlier studies out by the same repair rules, as if each were a marker."""
+    spans = find_priors(text)
+    if not spans:
+        return Sanitized(text, "unchanged")
+    marked = text
+    for start, end in reversed(spans):
+        marked = marked[:start] + MARK + marked[end:]
+    new, edits = repair_marked(marked, complete)
+    if MARK in new or not keeps_facts(marked, new):
+        return Sanitized(text, "unchanged")
+    return _judged(new, [Edit(f"priors+{edit.rule}", edit.action, 0, len(text)) for edit in edits])
+
+
+def rewrite_cues(text: str, cues: CueRewriter) -> Sanitized:
+    """Rewrites cue phrases sentence by sentence; each rewriting has passed the fact check."""
+    parts, edits = [], []
+    for piece in split_pieces(text):
+        new, rules = cues.rewrite(piece.text) if piece.kind == "sentence" else (piece.text, ())
+        parts.append(new)
+        if new != piece.text:
+            edits.append(Edit("cues+" + "+".join(rules), "canonicalize", piece.start, piece.end))
+    return Sanitized("".join(parts), "edited", tuple(edits)) if edits else Sanitized(text, "unchanged")

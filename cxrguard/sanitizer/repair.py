@@ -6,16 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cxrguard.sanitizer.conventions import MARK, Convention, collapse, residual_markers
-from cxrguard.sanitizer.rules import COMMUNICATION, HOLE, RULES, tidy, whole_clauses
+from cxrguard.sanitizer.conventions import MARK, Collapsed, Convention, collapse, residual_markers
 from cxrguard.sanitizer.segments import Piece, split_pieces
+from cxrguard.sanitizer.sentence import Outcome, dropped, repair_sentence
 
-# No radiologist's sentence is longer; a longer one is dropped unread, which keeps the rules' time bounded.
-MAX_SENTENCE = 2000
-_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
-# Several markers with nothing between them stand for one thing; but "x-XXXX XXXX" is a ray and something else.
-_MARKS = re.compile(rf"(?<![xX]-){MARK}(?:[ /-]?{MARK})+")
 _LETTER = re.compile(r"[^\W\d_]")
+# Under these headers the first sentence is all: what follows on a new line is no part of them.
+_TOLD = re.compile(r"(?:NOTIFICATION|COMMUNICATION|COMPARISON|RECOMMENDATION|TECHNIQUE|EXAM)")
+_NUMBERED = re.compile(r"(\d{1,2})([.)]\s)")
 
 
 @dataclass(frozen=True)
@@ -35,97 +33,94 @@ class Edit:
     start: int
     end: int
 
+    @property
+    def lost(self) -> bool:
+        """Whether more than markers, names, dates or who was told may have gone with it."""
+        return self.action in ("drop_sentence", "refuse") and self.rule not in ("communication", "nothing_said")
 
-Outcome = tuple[str, str, str]  # new text, rule, action
 
-
-def repair(text: str, conventions: Sequence[Convention]) -> tuple[str, list[Edit]]:
+def repair(text: str, conventions: Sequence[Convention], complete: bool = True) -> tuple[str, list[Edit]]:
     """Repairs each marked sentence, or drops it where no rule is safe.
 
     A text without a marker comes back as it is. The result never joins two sentences.
     """
-    return _edit(text, conventions, repair_sentence)
+    return edit_sentences(text, conventions, lambda sentence: repair_sentence(sentence, complete))
 
 
 def drop_sentences(text: str, conventions: Sequence[Convention]) -> tuple[str, list[Edit]]:
     """Drops each marked sentence whole."""
-    return _edit(text, conventions, lambda _: ("", "marked", "drop_sentence"))
+    return edit_sentences(text, conventions, lambda sentence: dropped(sentence, "marked"))
 
 
 def strip(text: str, conventions: Sequence[Convention]) -> tuple[str, list[Edit]]:
     """Removes the bare markers: the naive baseline. Leaves broken sentences; only the fact check guards it."""
-    return _edit(text, conventions, _strip_sentence)
+    return edit_sentences(text, conventions, strip_sentence)
 
 
-def repair_sentence(sentence: str) -> Outcome:
-    """Repairs one sentence in which every marker is :data:`MARK`."""
-    drop = ("", "no_safe_repair", "drop_sentence")
-    if len(sentence) > MAX_SENTENCE:
-        return drop
-    if COMMUNICATION.search(sentence):
-        return "", "communication", "drop_sentence"
-    flat = _MARKS.sub(MARK, " ".join(sentence.split()))
-    item = _ITEM.match(flat)
-    head = item.group() if item else ""
-    changed, names = _apply_rules(flat[len(head) :])
-    action = "repair"
-    if MARK in changed:
-        changed, action = whole_clauses(changed.replace(HOLE, "")) or "", "drop_clause"
-        names.append("clause")
-    tidied = tidy(changed) if changed else None
-    if not tidied:
-        return drop
-    return head + _recapitalise(tidied, flat[len(head) :]), "+".join(names), action
-
-
-def _apply_rules(sentence: str) -> tuple[str, list[str]]:
-    names = []
-    for rule in RULES:
-        if rule.unless is None or not rule.unless.search(sentence):
-            # The hole at the very start would keep a second "^" rule from matching.
-            sentence, n = rule.pattern.subn(rule.new, sentence)
-            sentence = sentence.removeprefix(HOLE)
-            names += [rule.name] * bool(n)
-    return sentence, names
-
-
-def _strip_sentence(sentence: str) -> Outcome:
+def strip_sentence(sentence: str) -> Outcome:
+    """Removes the bare markers of a sentence."""
     new = re.sub(r" {2,}", " ", sentence.replace(MARK, "")).strip()
-    return (new if _LETTER.search(new) else ""), "marker", "strip"
+    return Outcome(new if _LETTER.search(new) else "", "marker", "strip")
 
 
-def _recapitalise(new: str, old: str) -> str:
-    return new[0].upper() + new[1:] if old[:1].isupper() or old.startswith(MARK) else new
-
-
-def _edit(text: str, conventions: Sequence[Convention], change: Callable[[str], Outcome]) -> tuple[str, list[Edit]]:
+def edit_sentences(text: str, conventions: Sequence[Convention], change: Callable[[str], Outcome]) -> tuple[str, list[Edit]]:
+    """Changes each marked sentence by ``change``, which sees every marker as :data:`MARK`."""
     if not residual_markers(text, conventions):
         return text, []
-    short = collapse(text, conventions)
+    return edit_collapsed(collapse(text, conventions), change)
+
+
+def repair_marked(marked: str, complete: bool = True) -> tuple[str, list[Edit]]:
+    """Like :func:`repair`, for a text whose markers are :data:`MARK` already."""
+    return edit_collapsed(Collapsed(marked, (), ()), lambda sentence: repair_sentence(sentence, complete))
+
+
+def edit_collapsed(short: Collapsed, change: Callable[[str], Outcome]) -> tuple[str, list[Edit]]:
+    """See :func:`edit_sentences`; for a text whose markers were found already."""
     pieces = split_pieces(short.text)
     new = [piece.text for piece in pieces]
-    edits = []
+    edits: list[tuple[Outcome, Piece]] = []
     for i, piece in enumerate(pieces):
         if MARK in piece.text:
-            new[i], rule, action = change(piece.text)
-            edits.append((rule, action, piece))
+            outcome = change(piece.text)
+            new[i] = outcome.text
+            edits.append((outcome, piece))
     edits += _drop_empty_headers(pieces, new)
-    located = [Edit(r, a, short.to_original(p.start), short.to_original(p.end, end=True)) for r, a, p in edits]
+    _renumber(pieces, new)
+    located = [Edit(o.rule, o.action, short.to_original(p.start), short.to_original(p.end, end=True)) for o, p in edits]
     return _join(pieces, new), located
 
 
-def _drop_empty_headers(pieces: list[Piece], new: list[str]) -> list[tuple[str, str, Piece]]:
-    """Empties headers (but FINDINGS and IMPRESSION) whose section lost all it had."""
-    edits = []
+def _renumber(pieces: list[Piece], new: list[str]) -> None:
+    """Closes the gaps that dropped items leave in numbered lists."""
+    due: int | None = None
+    for i, piece in enumerate(pieces):
+        item = _NUMBERED.match(piece.text) if piece.kind == "sentence" else None
+        if not item:
+            continue
+        number = int(item.group(1))
+        due = 1 if number == 1 else number if due is None else due + 1
+        if not new[i]:
+            due -= 1
+        elif due != number and _NUMBERED.match(new[i]):
+            new[i] = f"{due}{item.group(2)}{new[i][item.end():]}"
+
+
+def _drop_empty_headers(pieces: list[Piece], new: list[str]) -> list[tuple[Outcome, Piece]]:
+    """Empties headers whose section lost all it had."""
+    edits: list[tuple[Outcome, Piece]] = []
     has_text, lost_text = False, False
     for i in reversed(range(len(pieces))):
         piece = pieces[i]
         if piece.kind == "sentence":
             has_text, lost_text = has_text or bool(new[i]), lost_text or not new[i]
         elif piece.kind == "header":
-            if lost_text and not has_text and not piece.is_kept_header:
+            emptied = lost_text and not has_text
+            first = next((j for j in range(i + 1, len(pieces)) if pieces[j].kind != "blank"), None)
+            told = first is not None and not new[first] and bool(_TOLD.match(piece.text))
+            if emptied or told:
                 new[i] = ""
-                edits.append(("empty_section", "drop_header", piece))
+                edits.append((Outcome("", "empty_section", "drop_header"), piece))
             has_text, lost_text = False, False
     return edits[::-1]
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import spacy
+from spacy.language import Language
 
-from cxrguard.errors import ResidualMarkerError
-from cxrguard.sanitizer.component import create_deid_sanitizer  # noqa: F401  (registers the factory without the entry point)
-from cxrguard.sanitizer.conventions import Collapsed, collapse, load_conventions, residual_markers
-from cxrguard.sanitizer.pipeline import Sanitized, check_action, sanitize_text
+from cxrguard.errors import CxrguardError, ResidualMarkerError
+from cxrguard.sanitizer.cache import Edits, Outcome, OutcomeCache, fingerprint
+from cxrguard.sanitizer.component import create_deid_sanitizer, read_settings  # noqa: F401  (registers without the entry point)
+from cxrguard.sanitizer.conventions import has_marker
+from cxrguard.sanitizer.pipeline import TextSanitizer
 
-Edits = list[dict[str, str | int]]
-
-# spaCy's tokenizer is quadratic on a long run of non-blanks: such a prompt takes the same function without a tokenizer.
-_LONG_RUN = re.compile(r"\S{300}")
-_MAX_CHARS = 100_000
+# spaCy's tokenizer is quadratic on a run of signs and refuses lone surrogates with an error that holds the text: such a
+# prompt takes the same function without a tokenizer.
+_HOSTILE = re.compile(r"(?:[^\w\s]|_){16}|\S{100}|[\ud800-\udfff]")
+_MAX_CHARS = 10_000
+_CHUNK = 10_000  # prompts between two writes to the cache, so that an ended run keeps what it did
 _STATUSES = ("edited", "emptied", "refused")
 _POSITIONS_SHOWN = 10
 
@@ -29,65 +34,135 @@ class SanitizeResult:
     Attributes:
         prompts: Sanitized prompts, ``""`` where emptied or refused.
         statuses: ``unchanged``, ``edited``, ``emptied`` or ``refused``.
-        counts: prompts, edited, emptied, refused, and residual_markers (in the result: 0 unless the action is ``off``).
+        counts: prompts, edited, emptied, refused, residual_markers (in the result: 0 unless the action is ``off``), and two
+            dicts: by_rule (edits by the rule that made them) and by_convention (markers in the originals).
         edits: For each prompt {rule, action, start, end}, offsets into the original prompt, never text.
 
     """
 
-    prompts: list[str]
+    prompts: list[str] = field(repr=False)
     statuses: list[str]
-    counts: dict[str, int]
+    counts: dict[str, Any]
     edits: list[Edits] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A prompt's outcome with what is counted of it."""
+
+    outcome: Outcome
+    residual: int
+    by_convention: dict[str, int]
 
 
 class PromptSanitizer:
     """Sanitizes prompts and checks batches.
 
+    A prompt that occurs twice, or in a later call, is computed once. Which process or batch it is in changes nothing.
+
     Args:
-        conventions: Names of marker conventions, see ``cxrguard/sanitizer/conventions/``.
-        action: ``repair``, ``drop_sentence``, ``strip`` (naive baseline) or ``off``.
+        conventions: Names of marker conventions, see ``cxrguard/sanitizer/conventions/``, ``auto``, or paths of a user's own.
+        action: What becomes of a marker, see :class:`~cxrguard.sanitizer.settings.SanitizerSettings`.
+        cues: ``off``, ``canonicalize``, or the path of a cue list.
+        priors: ``keep`` or ``drop`` references to earlier studies.
+        on_refused: ``drop`` (the prompt becomes ``""`` and is counted) or ``raise``.
+        complete: Whether a repair may write a closed-class word in a marker's place.
+        seed: Of ``randomize`` and ``surrogate``.
+        cache_dir: A folder for results by content hash, kept between runs (they are report text: mode 0600); None keeps
+            them in memory only. It may be deleted at any time.
 
     Raises:
-        CxrguardError: For an unknown convention or action.
+        CxrguardError: For an unknown convention, action or policy, or two that exclude each other.
 
     """
 
-    def __init__(self, conventions: Sequence[str], action: str) -> None:
-        # Hydra hands over a ListConfig, which spaCy's config does not take.
-        self.conventions = [str(name) for name in conventions]
-        # YAML 1.1 reads a bare ``off`` as False.
-        self.action = "off" if str(action) == "False" else str(action)
-        check_action(self.action)
-        self._loaded = load_conventions(self.conventions)
-        self._nlp = spacy.blank("en")
-        self._nlp.add_pipe("deid_sanitizer", config={"conventions": self.conventions, "action": self.action})
+    def __init__(
+        self,
+        conventions: Sequence[str] | str,
+        action: str | bool = "repair",
+        cues: str | bool | None = "off",
+        priors: str = "keep",
+        on_refused: str = "drop",
+        complete: bool = True,
+        seed: int = 0,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        self.settings = read_settings(conventions, action, cues, priors=priors, on_refused=on_refused, complete=complete, seed=seed)
+        self.conventions, self.action = list(self.settings.conventions), self.settings.action
+        # A refusal is raised here, where its position is known.
+        quiet = replace(self.settings, on_refused="drop")
+        self._core = TextSanitizer(quiet)
+        self._nlp: Language | None = None
+        self._cache = OutcomeCache(cache_dir, fingerprint(quiet)) if cache_dir else None
+        self._memory: dict[str, _Known] = {}
+        # Cue phrases and references to earlier studies need no marker to be changed.
+        self._every_prompt = self.settings.cues != "off" or self.settings.priors == "drop"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in a data loader's worker only checks batches: report text has no business there. spaCy's vocabulary holds words.
+        return self.__dict__ | {"_memory": {}, "_nlp": None}
 
     def sanitize(self, prompts: Sequence[str]) -> SanitizeResult:
-        """Sanitizes all prompts in one pass of ``nlp.pipe``; those without a marker do not pay for it."""
-        results = [Sanitized(prompt, "unchanged") for prompt in prompts]
-        edits: list[Edits] = [[] for _ in prompts]
-        through_nlp: list[tuple[int, Collapsed]] = []
-        for i, prompt in enumerate(prompts):
-            if self.action == "off" or not residual_markers(prompt, self._loaded):
-                continue
-            short = collapse(prompt, self._loaded, mark=None)
-            if len(short.text) <= _MAX_CHARS and not _LONG_RUN.search(short.text):
-                through_nlp.append((i, short))
-            else:
-                results[i] = sanitize_text(prompt, self._loaded, self.action)
-                edits[i] = [asdict(edit) for edit in results[i].edits]
-        docs = self._nlp.pipe(short.text for _, short in through_nlp)
-        for (i, short), doc in zip(through_nlp, docs, strict=True):
-            results[i] = Sanitized(doc._.sanitized, doc._.sanitizer_status)
-            edits[i] = [_moved(edit, short) for edit in doc._.sanitizer_edits]
-        return self._result(results, edits)
+        """Sanitizes all prompts in one pass of ``nlp.pipe``; those without a marker do not pay for it.
 
-    def _result(self, results: list[Sanitized], edits: list[Edits]) -> SanitizeResult:
-        texts = [result.text for result in results]
-        statuses = [result.status for result in results]
-        counts = {"prompts": len(results)} | {status: statuses.count(status) for status in _STATUSES}
-        counts["residual_markers"] = sum(residual_markers(text, self._loaded) for text in texts)
-        return SanitizeResult(texts, statuses, counts, edits)
+        Raises:
+            CxrguardError: For refused prompts if ``on_refused`` is ``raise``; names positions, never text.
+            ResidualMarkerError: If what an action writes is itself a marker of one of the conventions.
+
+        """
+        todo = [
+            p for p in dict.fromkeys(prompts) if p not in self._memory and (self._every_prompt or has_marker(p, self._core.conventions))
+        ]
+        for start in range(0, len(todo), _CHUNK):
+            self._learn(todo[start : start + _CHUNK])
+        # What is not known holds no marker and nothing else that could be changed.
+        known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, {}) for prompt in prompts]
+        self._check(known)
+        return _result(known)
+
+    def _learn(self, prompts: list[str]) -> None:
+        found = self._cache.get(prompts) if self._cache else {}
+        computed = self._compute([prompt for prompt in prompts if prompt not in found])
+        if self._cache:
+            self._cache.put(computed)
+        for prompt, outcome in (found | computed).items():
+            # Counted anew even for what was kept on disk: no marker gets past by way of a file.
+            self._memory[prompt] = _Known(outcome, self._core.residual(outcome.text), self._core.counts_by_convention(prompt))
+
+    def _compute(self, prompts: list[str]) -> dict[str, Outcome]:
+        if self.action == "off" and not self._every_prompt:
+            return {prompt: Outcome(prompt, "unchanged", []) for prompt in prompts}
+        tame = [prompt for prompt in prompts if len(prompt) <= _MAX_CHARS and not _HOSTILE.search(prompt)]
+        docs = self._pipeline().pipe(tame)
+        outcomes = {
+            prompt: Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits) for prompt, doc in zip(tame, docs, strict=True)
+        }
+        for prompt in prompts:
+            if prompt not in outcomes:
+                result = self._core.sanitize(prompt)
+                outcomes[prompt] = Outcome(result.text, result.status, [asdict(edit) for edit in result.edits])
+        return outcomes
+
+    def _pipeline(self) -> Language:
+        if self._nlp is None:
+            self._nlp = spacy.blank("en")
+            self._nlp.add_pipe("deid_sanitizer", config=asdict(self._core.settings) | {"conventions": self.conventions})
+        return self._nlp
+
+    def _check(self, known: list[_Known]) -> None:
+        refused = [i for i, one in enumerate(known) if one.outcome.status == "refused"]
+        if refused and self.settings.on_refused == "raise":
+            raise CxrguardError(
+                f"The sanitizer refused {len(refused)} of {len(known)} prompts (positions {_shown(refused)}): no repair of these is "
+                "known to keep every fact. Look at them, or drop them with sanitizer.on_refused=drop."
+            )
+        left = [i for i, one in enumerate(known) if one.residual]
+        if left and self.action != "off":
+            raise ResidualMarkerError(
+                f"{len(left)} of {len(known)} prompts (positions {_shown(left)}) still hold a marker after sanitizing with "
+                f"action {self.action}: what it writes is itself a marker of {', '.join(self.conventions)}. "
+                "Choose another sanitizer.action, or narrow your own convention file."
+            )
 
     def gate(self, prompts: Sequence[str]) -> None:
         """Lets a batch pass only without markers; does nothing when the action is ``off``.
@@ -98,15 +173,27 @@ class PromptSanitizer:
         """
         if self.action == "off":
             return
-        found = [(i, n) for i, prompt in enumerate(prompts) if (n := residual_markers(prompt, self._loaded))]
+        found = {i: n for i, prompt in enumerate(prompts) if (n := self._core.residual(prompt))}
         if found:
-            shown = ", ".join(str(i) for i, _ in found[:_POSITIONS_SHOWN]) + (", ..." if len(found) > _POSITIONS_SHOWN else "")
             raise ResidualMarkerError(
-                f"{sum(n for _, n in found)} de-identification marker(s) in {len(found)} of {len(prompts)} prompts of a batch "
-                f"(positions {shown}). Sanitize prompts before batching, or choose sanitizer=off."
+                f"{sum(found.values())} de-identification marker(s) in {len(found)} of {len(prompts)} prompts of a batch "
+                f"(positions {_shown(found)}). Sanitize prompts before batching, or choose sanitizer=off."
             )
 
 
-def _moved(edit: dict[str, str | int], short: Collapsed) -> dict[str, str | int]:
-    start, end = short.to_original(int(edit["start"])), short.to_original(int(edit["end"]), end=True)
-    return {**edit, "start": start, "end": end}
+def _result(known: list[_Known]) -> SanitizeResult:
+    statuses = [one.outcome.status for one in known]
+    rules: Counter[str] = Counter(str(edit["rule"]) for one in known for edit in one.outcome.edits)
+    conventions: Counter[str] = Counter()
+    for one in known:
+        conventions.update({name: n for name, n in one.by_convention.items() if n})
+    counts: dict[str, Any] = {"prompts": len(known)} | {status: statuses.count(status) for status in _STATUSES}
+    counts["residual_markers"] = sum(one.residual for one in known)
+    counts |= {"by_rule": dict(sorted(rules.items())), "by_convention": dict(sorted(conventions.items()))}
+    # Copies: a caller who changes its edits must not change those of a later call.
+    return SanitizeResult([one.outcome.text for one in known], statuses, counts, [[*one.outcome.edits] for one in known])
+
+
+def _shown(positions: Iterable[int]) -> str:
+    found = [str(i) for i in positions]
+    return ", ".join(found[:_POSITIONS_SHOWN]) + (", ..." if len(found) > _POSITIONS_SHOWN else "")

@@ -11,7 +11,6 @@ from cxrguard.sanitizer.conventions import MARK
 
 _BLANKS = re.compile(r"\s+")
 _HEADER = re.compile(r"(?:[A-Z][A-Z /()&,-]{2,60}|Findings?|Impression|Indication|History|Comparison|Technique|Clinical [Hh]istory):")
-_KEPT_HEADER = re.compile(r"(?:findings?|impression)\b", re.IGNORECASE)
 # A stop after these ends no sentence; "no. 3" is a number. Not splitting only means that more is dropped.
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:drs?|mrs?|ms|st|vs|approx|e\.g|i\.e|cf|jr|sr|pt|prof|rt|lt)\.$", re.IGNORECASE)
 _CLOCK = re.compile(r"\b[ap]\.m\.$", re.IGNORECASE)
@@ -19,7 +18,13 @@ _NUMBER_SIGN = re.compile(r"(?:^|\s)no\.$", re.IGNORECASE)
 _ITEM_NUMBER = re.compile(r"\d{1,2}[.)]|[-*•]")
 _LIST_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•])\s")
 # A lower-case word after a stop may go on with a negated list ("No ___. pneumothorax"), but these words do not.
-_LOWER_START = re.compile(r"(?:the|there|no|heart|lungs)\b")
+_LOWER_START = re.compile(r"(?:the|there|no|heart|lungs|d/w|discussed|findings|results|patient|left|right)\b")
+# A new line before a capitalised word starts a sentence, unless the line before ends on a word that asks for more.
+_NEW_LINE_START = re.compile(r"[A-Z][a-z]+")
+_ASKS_FOR_MORE = re.compile(
+    r"\b(?:of|in|on|at|by|for|from|with|to|the|an?|and|or|no|not|is|are|was|were|than|since|as|per|via|dr|mr|mrs|ms|left|right|new|stable|mild)[.,]?$|[,(/-]$",
+    re.IGNORECASE,
+)
 _WINDOW = 80
 
 
@@ -35,11 +40,6 @@ class Piece:
     def end(self) -> int:
         """Offset just after the piece."""
         return self.start + len(self.text)
-
-    @property
-    def is_kept_header(self) -> bool:
-        """Whether this is a FINDINGS or IMPRESSION header, which survives even where its section does not."""
-        return self.kind == "header" and bool(_KEPT_HEADER.match(self.text))
 
 
 def split_pieces(text: str) -> list[Piece]:
@@ -76,9 +76,13 @@ def _ends_sentence(text: str, start: int, left: int, right: int) -> bool:
     following = text[right : right + _WINDOW]
     if lines >= 2 or (lines and (_LIST_ITEM.match(following) or _HEADER.match(following))):
         return True
+    if lines and _NEW_LINE_START.match(following) and not _ASKS_FOR_MORE.search(text[max(start, left - _WINDOW) : left]):
+        return True
     before = text[max(start, left - _WINDOW) : left].rstrip("\"')]")
     if not before.endswith((".", "?", "!")) or (left - start <= 3 and _ITEM_NUMBER.fullmatch(before)):
         return False
+    if before.endswith(f"{MARK}.") and not following[:1].isdigit():
+        return True
     if _NUMBER_SIGN.search(before) and following[:1].isdigit():
         return False
     if _ABBREVIATION.search(before) or (_CLOCK.search(before) and not following[:1].isupper()):

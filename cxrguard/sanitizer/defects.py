@@ -1,0 +1,57 @@
+"""Grammar defects that an edit must not bring in: counted, so that what the input already had is not held against the edit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+
+_PREPOSITION = r"of|in|on|at|by|for|from|with|to|into|onto|than|via|per|as|since|under|over|within|between|during|versus|vs|near|about|toward|towards"
+_LINK = rf"{_PREPOSITION}|the|an?|and|or|nor|but|without|no|if|which|whose"
+_BARE_VERB = (
+    r"is|are|was|were|be|been|being|has|have|had|may|might|could|can|should|would|will|must|appears?|remains?|seems?|shows?|demonstrates?|"
+    r"represents?|suggests?|reflects?|measures?|measuring|representing|suggesting|compared|reveals?|terminates?|contains?|involves?|indicates?|"
+    r"cannot|overlies|containing|involving|regarding|approximately|due|secondary|related|dated|very|not|status|suspicious|suggestive|"
+    r"less|followed|rather|compatible|consistent|concerning|prior|exclude|rule out|consider|recommend|most|neither|r/o|suggested|there|so|although|though|"
+    r"like|please|suggesting|indicating|demonstrating|showing|involves?|because|including|versus"
+)
+_VERB = r"is|are|was|were|has|have|had|may|might|could|can|cannot|should|would|will|appears?|remains?|seems?"
+_PATTERNS = {
+    "dangling": rf"\b(?:{_LINK})(?: ?[.,;:!?)\]]|$)",
+    "bare_verb": rf"\b(?:{_BARE_VERB})(?: ?[.;!?)\]]| ?$)",
+    "doubled": r"[,;:] ?[,.;:]|[.!?] ?[,;:!?]|\.\s?\.(?!\.)| ,| ;|\s\.(?!\d)",
+    "leading": r"^ ?[,.;:)\]!?]",
+    "brackets": r"\( ?\)|\[ ?\]|\{ ?\}|\([ ,.;]|[ ,;]\)",
+    "open_start": r"^(?:and|or|nor|but|of|than|versus|vs|to|which|who|whose|by)\b",
+    "verb_start": rf"^(?:{_VERB})\b",
+    "clash": rf"\b(?:the|an?|of|with|from|to|into|versus) (?:of|and|or|nor|{_VERB}|the of|versus|vs|which|who|but|if|to|by|at)\b",
+    "hanging": rf"\b(?:{_PREPOSITION}) (?:and|or|but|which|who|{_VERB})\b",
+    "possessive": r"\w['’]s?(?: ?[.,;)]|$)|\w['’]s? (?:is|are|was|were|has|have|at|in|on|of|from|with|and|or|obscures|to|for)\b|s['’] (?:at|in|on|is|are|of|from)\b",
+    "compared": r"\bcompared (?!with|to\b|from|against|and)[a-z]|\b(?:larger|smaller|greater|less|more|better|worse) than (?:on|in|at|of|from|chest)\b"
+    r"|\bof (?:patient|which measure)|\bsimilar to (?:study|exam|chest|prior)\b|(?:seen|visualized|identified),? from\b|, when\b|\bcompare\b",
+    "lost_limit": r"\b(?:no|without|not) [a-z -]{1,60}(?:larger|greater|smaller|bigger|longer|wider) ?(?:[.,;)]|$)",
+    "twice": r"\b(of|in|on|at|by|for|from|with|to|the|an?|and|or|is|are|no|the) \1\b|\b(?:and|or) (?:and|or|but)\b|\bno (?:the|an?|is|are|of|in|on)\b",
+    "size": r"(?:\bx|×) ?(?:[cm]m|x)\b|\bx ?[.,;)]|\bfrom to\b|(?<!\d)(?<!\d )\b(?:of|to|measures|measuring|up to|than|approximately|about) [cm]m\b",
+    "adjective_verb": rf"\b(?:pulmonary|costophrenic|aortic|hilar|mediastinal|cardiac|pleural|osseous|bony|thoracic|lymph|right|left|bilateral|upper|lower|"
+    rf"cardiomediastinal|visualized|respiratory|vascular|interstitial|basilar) (?:{_VERB}|and|or)\b",
+    "article": r"\ba (?=[aeio][a-z])|\ban (?=[bcdfgjklmnpqrtvwyz][a-z])",
+}
+_COMPILED = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _PATTERNS.items()}
+
+
+@lru_cache(maxsize=16384)
+def defects(sentence: str) -> Counter[str]:
+    """Number of defects of each kind in one sentence (no list number, no header before it)."""
+    found = Counter({name: n for name, pattern in _COMPILED.items() if (n := sum(1 for _ in pattern.finditer(sentence)))})
+    if sentence[:1].islower():
+        found["lower_start"] = 1
+    for opening, closing in ("()", "[]"):
+        if sentence.count(opening) != sentence.count(closing):
+            found["unbalanced"] += 1
+    return found
+
+
+def brings_defect(before: str, after: str) -> bool:
+    """Whether ``after`` has a kind of defect more often than ``before``."""
+    new = defects(after)
+    return bool(new) and bool(new - defects(before))
