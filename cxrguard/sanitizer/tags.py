@@ -109,7 +109,7 @@ def tag_of(token: str) -> str:
     if word in _WORDS:
         return _WORDS[word]
     if not (word[0].isalnum() or word[0] == "%"):
-        return token
+        return token if len(token) == 1 else "W"
     if word[0].isdigit():
         return "#"
     if word.endswith("ing") and len(word) > 5:
