@@ -98,9 +98,8 @@ def sanitize_text(
     if action == "off" or not has_marker(text, conventions):
         return Sanitized(text, "unchanged")
     if action in ("fill", "randomize", "surrogate"):
-        text_or_none = _placed(text, conventions, action, seed)
-        if text_or_none is not None and not residual_markers(text_or_none[0], conventions):
-            new, edits = text_or_none
+        new, edits = _placed(text, conventions, action, seed, complete)
+        if not residual_markers(new, conventions):
             return _judged(new, edits)
         action = "repair"
     # One mark a run: the check then sees "3.2 x <mark> cm" and the numbers a marker is glued to.
@@ -131,7 +130,7 @@ def _judged(new: str, edits: Sequence[Edit]) -> Sanitized:
     return Sanitized("", "refused" if any(edit.lost for edit in edits) else "emptied", tuple(edits))
 
 
-def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int) -> tuple[str, list[Edit]] | None:
+def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int, complete: bool) -> tuple[str, list[Edit]]:
     """Replaces the markers sentence by sentence; a sentence in which none can be placed is repaired.
 
     The check puts the marks back over what was placed: all the rest must be as it was.
@@ -146,11 +145,11 @@ def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int
         placed = place_with_spans(sentence, kinds[first : first + n], action, key, seed, first=first)
         first += n
         if placed is None:
-            return repair_sentence(sentence)
+            return repair_sentence(sentence, complete)
         back = placed.text
         for start, end in reversed(placed.spans):
             back = back[:start] + MARK + back[end:]
-        return Outcome(placed.text, action, action) if keeps_facts(sentence, back) else repair_sentence(sentence)
+        return Outcome(placed.text, action, action) if keeps_facts(sentence, back) else repair_sentence(sentence, complete)
 
     return edit_sentences(text, conventions, change)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cxrguard.sanitizer.conventions import MARK, Collapsed, Convention, collapse, residual_markers
 from cxrguard.sanitizer.segments import Piece, split_pieces
-from cxrguard.sanitizer.sentence import Outcome, dropped, repair_sentence
+from cxrguard.sanitizer.sentence import Outcome, repair_sentence
 
 _LETTER = re.compile(r"[^\W\d_]")
 # Under these headers the first sentence is all: what follows on a new line is no part of them.
@@ -39,24 +39,6 @@ class Edit:
         return self.action in ("drop_sentence", "refuse") and self.rule not in ("communication", "nothing_said")
 
 
-def repair(text: str, conventions: Sequence[Convention], complete: bool = True) -> tuple[str, list[Edit]]:
-    """Repairs each marked sentence, or drops it where no rule is safe.
-
-    A text without a marker comes back as it is. The result never joins two sentences.
-    """
-    return edit_sentences(text, conventions, lambda sentence: repair_sentence(sentence, complete))
-
-
-def drop_sentences(text: str, conventions: Sequence[Convention]) -> tuple[str, list[Edit]]:
-    """Drops each marked sentence whole."""
-    return edit_sentences(text, conventions, lambda sentence: dropped(sentence, "marked"))
-
-
-def strip(text: str, conventions: Sequence[Convention]) -> tuple[str, list[Edit]]:
-    """Removes the bare markers: the naive baseline. Leaves broken sentences; only the fact check guards it."""
-    return edit_sentences(text, conventions, strip_sentence)
-
-
 def strip_sentence(sentence: str) -> Outcome:
     """Removes the bare markers of a sentence."""
     new = re.sub(r" {2,}", " ", sentence.replace(MARK, "")).strip()
@@ -71,7 +53,7 @@ def edit_sentences(text: str, conventions: Sequence[Convention], change: Callabl
 
 
 def repair_marked(marked: str, complete: bool = True) -> tuple[str, list[Edit]]:
-    """Like :func:`repair`, for a text whose markers are :data:`MARK` already."""
+    """Repairs each marked sentence of a text whose markers are :data:`MARK` already."""
     return edit_collapsed(Collapsed(marked, (), ()), lambda sentence: repair_sentence(sentence, complete))
 
 

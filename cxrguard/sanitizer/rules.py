@@ -101,14 +101,24 @@ _SIZE_MATTERS = re.compile(NEGATION.pattern + r"|\b(?:than|previous\w*|prior|lea
 _PAST_NEGATION = re.compile(r"\b(?:no|not|without|never)\b", re.IGNORECASE)
 
 
-def _keep_sex(match: re.Match[str]) -> str:
-    return HOLE + match.group(1)
-
-
 def _sizes(match: re.Match[str]) -> str:
     """The dimensions that are known, with the unit."""
     known = [part for part in re.split(r" ?[x×] ?", match.group("dims")) if MARK not in part]
     return " x ".join(known) + match.group("unit") if known else match.group()
+
+
+def _placed(match: re.Match[str]) -> str:
+    """A participle before the masked date or name stays where it is the predicate ("was placed by Dr. M")."""
+    before = match.string[max(0, match.start() - 12) : match.start()]
+    verb = re.match(r" ?(placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed|inserted|removed|obtained|acquired)\b", match.group(), re.IGNORECASE)
+    if verb and re.search(r"\b(?:is|are|was|were|been)$", before):
+        return f" {verb.group(1)}{HOLE}"
+    return HOLE
+
+
+def _carrier(match: re.Match[str]) -> str:
+    tail = match.group(3)
+    return f"{match.group(1)}{match.group(2)} signs {tail}" if tail in ("of", "for") else f"{match.group(1)}{match.group(2)} findings {tail}"
 
 
 RULES: tuple[Rule, ...] = (
@@ -136,7 +146,7 @@ RULES: tuple[Rule, ...] = (
     _rule("possessive", rf"(?<![\w-]){_M}['’]s (?=[a-z])"),
     _rule("patient_name", rf"\b(?:mr|mrs|ms|miss)\.? {_M}(?= [a-z])", "the patient", completes=True),
     _rule("patient_name", rf"\b((?:the )?(?:patient|pt))(?:,? (?:named?|mr\.?|mrs\.?|ms\.?))? {_M},?(?= (?:is|was|has|had|with|who|presents|presented|underwent)\b)", r"\1"),
-    _rule("doctor", rf",? (?:as )?(?:(?:placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed) )?(?:by|per) (?:(?:the )?(?:referring |ordering |attending )?(?:physician|provider|radiologist|surgeon|service|team),? )?(?:drs?\.?|doctor|nurse|np|pa|md|physician|team|resident) ?{_M}(?:,? (?:and|or) (?:drs?\.?|doctor)? ?{_M})?(?:,? (?:md|m\.d|np|pa|rn))?(?: (?:at|on) {_WHEN})?{_STOP}", lambda m: _placed(m)),
+    _rule("doctor", rf",? (?:as )?(?:(?:placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed) )?(?:by|per) (?:(?:the )?(?:referring |ordering |attending )?(?:physician|provider|radiologist|surgeon|service|team),? )?(?:drs?\.?|doctor|nurse|np|pa|md|physician|team|resident) ?{_M}(?:,? (?:and|or) (?:drs?\.?|doctor)? ?{_M})?(?:,? (?:md|m\.d|np|pa|rn))?(?: (?:at|on) {_WHEN})?{_STOP}", _placed),
     _rule("doctor", rf",? by {_M}(?: (?:at|on) {_WHEN})?{_DOT}"),
     # Sizes.
     _rule("dimension", rf"\b(?<![.\d])(?P<dims>{_SIZE}(?: ?[x×] ?{_SIZE}){{1,2}})(?P<unit>[ -]?{_UNIT}\b)", _sizes),
@@ -154,25 +164,11 @@ RULES: tuple[Rule, ...] = (
     _rule("change_from", rf"\b({_CHANGE})( in (?:size|appearance|extent|position|severity|number|degree))? (?:from|as of|over|on|at|to|between|versus|vs\.?) (?:{_PHRASE})(?: and {_PHRASE})?{_STOP}", rf"\1\2{HOLE}"),
     _rule("study_date", rf"\b({_STUDY}|line|tube|surgery|procedure|biopsy|placement|catheter|removal|resection) (?:dated|from|on|performed on|of|at|obtained on|performed|obtained|taken on|dated on|done on|from the date of) {_WHEN}", rf"\1{HOLE}", _PAST_NEGATION),
     _rule("date_range", rf",? (?:between|from) {_WHEN} (?:and|to|through|until) {_WHEN}{_STOP}"),
-    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {_WHEN}{_STOP}", lambda m: _placed(m)),
+    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {_WHEN}{_STOP}", _placed),
     _rule("clock_tail", rf",? at {_TIME_MARK} (?:on|of) {_WHEN}{_STOP}|,? (?:at|on) {_WHEN}{_DOT}", HOLE, re.compile(_PAST_NEGATION.pattern + r"|\b(?:is|are|was|were|tip|ends?|terminat\w+|located|project\w*|position\w*|level|carina|seen|present)\b", re.IGNORECASE)),
     # A negation whose carrier is masked keeps its negation.
-    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{_MODIFIED})){{0,3}}) {_M} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", lambda m: _carrier(m), completes=True),
+    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{_MODIFIED})){{0,3}}) {_M} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", _carrier, completes=True),
 )
-
-
-def _placed(match: re.Match[str]) -> str:
-    """A participle before the masked date or name stays where it is the predicate ("was placed by Dr. M")."""
-    before = match.string[max(0, match.start() - 12) : match.start()]
-    verb = re.match(r" ?(placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed|inserted|removed|obtained|acquired)\b", match.group(), re.IGNORECASE)
-    if verb and re.search(r"\b(?:is|are|was|were|been)$", before):
-        return f" {verb.group(1)}{HOLE}"
-    return HOLE
-
-
-def _carrier(match: re.Match[str]) -> str:
-    tail = match.group(3)
-    return f"{match.group(1)}{match.group(2)} signs {tail}" if tail in ("of", "for") else f"{match.group(1)}{match.group(2)} findings {tail}"
 
 
 def communication_tail(sentence: str) -> str | None:
@@ -188,7 +184,6 @@ def communication_tail(sentence: str) -> str | None:
 
 
 _ARTICLE = re.compile(rf"\b([Aa])n? {HOLE} ?(?=(\w+))")
-_CAPITAL = re.compile(r"[^\W\d_]")
 
 
 def tidy(sentence: str) -> str:

@@ -55,13 +55,12 @@ def repair_sentence(sentence: str, complete: bool = True) -> Outcome:
     body = flat[len(head) :]
     if COMMUNICATION.search(body):
         rest = communication_tail(body)
-        if rest and _acceptable(body, finish(rest, body)):
-            return Outcome(head + finish(rest, body), "communication_tail", "repair")
+        kept = finish(rest, body) if rest else ""
+        if _acceptable(body, kept):
+            return Outcome(head + kept, "communication_tail", "repair")
         return Outcome("", "communication", "drop_sentence")
     changed, names = apply_rules(body, complete)
-    for rules, candidate in _search(body, changed, names):
-        return Outcome(head + candidate, "+".join(rules), "repair")
-    return dropped(body, "no_safe_repair")
+    return _search(body, head, changed, names) or dropped(body, "no_safe_repair")
 
 
 def dropped(sentence: str, rule: str) -> Outcome:
@@ -86,28 +85,26 @@ def apply_rules(sentence: str, complete: bool) -> tuple[str, list[str]]:
     return sentence, names
 
 
-def _search(body: str, changed: str, names: list[str]) -> list[tuple[list[str], str]]:
+def _search(body: str, head: str, changed: str, names: list[str]) -> Outcome | None:
     """Depth first over structural proposals, within a budget; the first acceptable sentence wins."""
     stack = [(changed, names)]
     if changed != body:
         # A phrase rule that took too much may block what a structural rule can do.
         stack.insert(0, (body, []))
-    seen = 0
-    visited = set()
-    while stack and seen < _BUDGET:
+    visited: set[str] = set()
+    while stack and len(visited) < _BUDGET:
         sentence, rules = stack.pop()
         if sentence in visited:
             continue
         visited.add(sentence)
-        seen += 1
         if MARK not in sentence:
             candidate = finish(sentence, body)
-            if candidate and _acceptable(body, candidate):
-                return [(rules, candidate)]
+            if _acceptable(body, candidate):
+                return Outcome(head + candidate, "+".join(rules), "repair")
             continue
         following = [(new, [*rules, name]) for name, new in proposals(sentence) if new.count(MARK) < sentence.count(MARK)]
         stack += reversed(following)
-    return []
+    return None
 
 
 def finish(sentence: str, original: str) -> str:

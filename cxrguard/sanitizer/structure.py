@@ -20,7 +20,7 @@ _POLARITY_RISK = frozenset(["change", "changes", "evidence", "acute", "significa
 _NOUN_MODIFIERS = frozenset(["lung", "chest", "rib", "heart", "lobe", "spine", "lymph", "sternotomy", "pacemaker", "picc", "line", "tube", "aorta", "dual", "lead", "vertebral", "body"])
 # Words that bind a marked phrase to what stands before it: they go with it.
 _CARRIERS = frozenset(
-    ["consistent", "compatible", "suspicious", "suggestive", "concerning", "worrisome", "secondary", "due", "related", "evidence", "signs", "sign", "question", "possible", "possibly", "likely", "possibility", "differential", "differentials", "reaccumulation", "probably", "representing", "suggesting", "reflecting", "indicating", "question", "versus", "vs", "which", "that", "as", "negative"]
+    ["consistent", "compatible", "suspicious", "suggestive", "concerning", "worrisome", "secondary", "due", "related", "evidence", "signs", "sign", "question", "possible", "possibly", "likely", "possibility", "differential", "differentials", "reaccumulation", "probably", "representing", "suggesting", "reflecting", "indicating", "versus", "vs", "which", "that", "as", "negative"]
 )
 _TIES = frozenset(["except", "but", "although", "though", "however", "unless", "if", "whether", "excluded", "ruled", "exclude", "resolved", "cleared", "removed", "absent", "unlikely", "otherwise"])
 # A marker before these is a number.
@@ -60,10 +60,7 @@ def _modifier(t: Tagged, k: int) -> Iterator[Proposal]:
         return
     if t.tags[k] != "M" or not re.match(r"[AT#]{0,5}W", after) or _hides_more(t, k):
         return
-    if before.endswith("AC") or before.endswith("#"):
-        yield "modifier", _cut(t, k - 1, k + 1)
-    else:
-        yield "modifier", _cut(t, k, k + 1)
+    yield "modifier", _cut(t, k - before.endswith(("AC", "#")), k + 1)
 
 
 def _hides_more(t: Tagged, k: int) -> bool:

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from cxrguard.sanitizer.conventions import load_conventions
-from cxrguard.sanitizer.pipeline import sanitize_text
-from cxrguard.sanitizer.repair import drop_sentences, repair, strip
+from cxrguard.sanitizer.pipeline import Sanitized, sanitize_text
 from cxrguard.sanitizer.segments import split_pieces
 
 CONVENTIONS = load_conventions(["mimic_cxr", "open_i"])
@@ -66,15 +65,22 @@ def test_unsafe_sentence_goes_whole(sentence: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "  two  blanks ,, kept\r\n", "47,XXX", "view_position", "A. b? C!\n\n1. x", "\ue0ff"])
 def test_unmarked_is_byte_identical(text: str) -> None:
-    for step in (repair, drop_sentences, strip):
-        assert step(text, CONVENTIONS) == (text, [])
+    for action in ("repair", "drop_sentence", "strip", "fill", "randomize"):
+        assert sanitize_text(text, CONVENTIONS, action) == Sanitized(text, "unchanged")
 
 
 def test_offsets_point_into_the_original() -> None:
     text = "Clear. " + "_" * 50 + "F with cough. The heart is stable since ______. XXXX is seen."
-    _, edits = repair(text, CONVENTIONS)
+    edits = sanitize_text(text, CONVENTIONS).edits
     assert [text[e.start : e.end][-10:] for e in edits] == ["ith cough.", "ce ______.", "X is seen."]
     assert text[edits[0].start] == "_" and edits[0].start == 7
+
+
+@pytest.mark.parametrize("action", ["repair", "fill", "randomize"])
+def test_no_word_is_written_where_none_may_be(action: str) -> None:
+    text = "No XXXX of a pleural effusion. A mass of 3.2 x ___ cm with lymph XXXX ___ mm."
+    assert "nodes" not in sanitize_text(text, CONVENTIONS, action, complete=False).text
+    assert "signs" not in sanitize_text(text, CONVENTIONS, action, complete=False).text
 
 
 @pytest.mark.parametrize("text", ["A b. C d", "FINDINGS: x.\n\n  y", " lead. 1. One.\n2. Two ", "", "\n"])
