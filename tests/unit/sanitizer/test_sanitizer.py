@@ -282,6 +282,5 @@ def test_all_open_i_reports() -> None:
     assert sum(marked) > 1000
     # Counted first: pytest shows what stands in an assertion.
     n, refused, emptied = len(prompts), result.counts["refused"], result.counts["emptied"]
-    # The target is 1 %; see the closing note of the issue for what was measured.
-    assert refused <= 0.02 * n
+    assert refused <= 0.01 * n
     assert emptied < 0.02 * n
