@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import traceback
@@ -26,13 +27,14 @@ from cxrguard.audit.record import lookup
 from cxrguard.audit.summary import summary_table
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
+from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.export import export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.module import DiffusionModule
 from cxrguard.diffusion.sampling import Sampler
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
-from cxrguard.probes.batch import Probe
+from cxrguard.probes.batch import Probe, needs
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,14 @@ def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: list[Pro
     sampling, seed = job.config["sampling"], job.config["seed"]
     sampler = Sampler(parts.scheduler.config, sampling["steps"], sampling["guidance_scale"], sampling["batch_size"])
     judged = build_judged(parts, study, job.data.canaries.n_members, seed, base)
-    return Evaluator(parts, judged, sampler, seed)
+    before = frozen_copy(parts) if any(needs(probe, "base") for probe in job.probes) else None
+    return Evaluator(parts, judged, sampler, seed, base=before)
+
+
+def frozen_copy(parts: PipelineParts) -> UNetDenoiser:
+    """The UNet as it is now, before the run's own training; what relative detectors compare with."""
+    unet = copy.deepcopy(parts.unet).requires_grad_(False).eval()
+    return UNetDenoiser(unet, parts.alphas_cumprod, parts.prediction_type)
 
 
 def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[PromptedRecord]:

@@ -38,6 +38,7 @@ def about() -> None:
     \b
     Examples:
       cxrguard sanitize reports.csv sanitized.csv --text-column impression
+      cxrguard score --model outputs/demo/0/pipeline --prompts reports.csv --out scores.csv
       cxrguard report outputs/demo
       cxrguard gate outputs/demo/0/audit.json
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
@@ -88,6 +89,155 @@ def sanitize(
     counts = sanitize_file(request)
     for line in () if quiet else summary_lines(counts):
         typer.echo(line, err=True)
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
+    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where it goes; replaced if there.")],
+    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    detectors: Annotated[str, typer.Option(help="Names with commas between; the first one selects for the benchmark.")] = "text_noise_norm",
+    steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps, where text_noise_norm averages.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
+    base: Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    devices: Annotated[int, typer.Option(min=1, help="Processes, each on a device of its own.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    top: Annotated[str, typer.Option(help="Put the top, 1% or a number of prompts, into the benchmark.")] = "",
+    zscore: Annotated[float | None, typer.Option(help="Put the prompts of at least this z-score into the benchmark.")] = None,
+    benchmark: Annotated[str, typer.Option(metavar="FILE", help="Where it goes (else beside OUT, .benchmark.csv); a card beside it.")] = "",
+    show_prompts: Annotated[bool, typer.Option("--show-prompts", help="Show the benchmark's prompts, not only keyed hashes.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace columns of the detectors' names.")] = False,
+    resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on where an interrupted run stopped, or start afresh.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")] = False,
+) -> None:
+    """Score how far a model has memorized each of the prompts in a table.
+
+    Files are .csv, .jsonl, .parquet or .txt (a prompt a line; not for --out), chosen by ending; .gz may follow; - is standard input or
+    output (JSON lines). Rows and columns stay in order, one column a detector is added: text_noise_norm (the mean over steps and
+    noises of the norm of the text's effect on the predicted noise; with it text_noise_norm_rms, divided by the root of the number of
+    latent values), text_noise_norm_mean, pure_noise_norm, noise_consistency, score_dynamics, cross_attention_entropy,
+    cross_attention_entropy_late, bright_ending, sharpness, anisotropy; with --base also
+    text_noise_norm_relative, pure_noise_norm_relative, base_noise_gap. A prompt that occurs twice is scored once. OUT appears whole
+    or not at all, readable by you only. After an interruption the same command goes on; until then its work is in OUT.partial.
+
+    \b
+    Examples:
+      cxrguard score --model outputs/run/pipeline --prompts reports.csv --out scores.csv --prompt-column impression
+      cxrguard score --model DIR --prompts prompts.txt --out scores.parquet --detectors text_noise_norm,noise_consistency
+      cxrguard score --model DIR --prompts prompts.jsonl --out scores.jsonl --top 1% --zscore 3
+      cxrguard score --model DIR --prompts prompts.csv --out scores.csv --base BASE_DIR --detectors base_noise_gap --devices 2
+    """  # noqa: D301 (typer needs the backspace itself to keep the lines)
+    from cxrguard.scoring.detectors import Draws
+    from cxrguard.scoring.request import ScoreRequest
+    from cxrguard.scoring.score_file import score_file, summary_lines
+
+    def say(line: str) -> None:
+        if not quiet:
+            typer.echo(line, err=True)
+
+    names = tuple(name.strip() for name in detectors.split(",") if name.strip())
+    try:
+        request = ScoreRequest(
+            model, prompts, out, prompt_column, names, Draws(steps, seeds), base, batch_size, devices, seed, top, zscore, benchmark,
+            show_prompts=show_prompts, overwrite=overwrite, resume=resume, progress=not quiet,
+        )  # fmt: skip
+    except CxrguardError as error:
+        raise typer.BadParameter(str(error)) from None
+    for line in summary_lines(request, score_file(request, say)):
+        say(line)
+
+
+@app.command()
+def attribute(
+    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
+    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the tokens and words go; replaced if there.")],
+    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    ablation: Annotated[bool, typer.Option(help="Leave each word out in turn, too; one more scoring a word.")] = True,
+    show_words: Annotated[bool, typer.Option("--show-words", help="Write tokens and words, not keyed hashes.")] = False,
+    cues: Annotated[str, typer.Option(metavar="FILE", help="Write the top words for sanitize --cues (.txt, .csv, .jsonl, .json).")] = "",
+    top_words: Annotated[int, typer.Option(min=1, help="Words in it at most.")] = 20,
+    min_prompts: Annotated[int, typer.Option(min=1, help="Different prompts that have such a word, at least.")] = 20,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")] = False,
+) -> None:
+    """Say which tokens and words of each prompt make its text_noise_norm.
+
+    OUT has a row a token and a row a word: row (of the table), level, index, start and end (characters of the prompt), a keyed hash,
+    gradient (the norm of the score's gradient with respect to the token; of a word the mean), gradient_times_input (signed; of a word
+    the sum) and, for words, ablation (what the score loses without the word). Files are as for score. OUT appears whole or not at
+    all, readable by you only. The cue file has only words that the sanitizer may touch.
+
+    \b
+    Examples:
+      cxrguard attribute --model outputs/run/pipeline --prompts reports.csv --out words.parquet --prompt-column impression
+      cxrguard attribute --model DIR --prompts prompts.txt --out words.csv --no-ablation --show-words
+      cxrguard attribute --model DIR --prompts prompts.csv --out words.csv --cues cues.csv
+      cxrguard sanitize prompts.csv sanitized.csv --text-column prompt --cues cues.csv
+    """  # noqa: D301 (typer needs the backspace itself to keep the lines)
+    from cxrguard.scoring.attribute_file import AttributeRequest, attribute_file, summary_lines
+    from cxrguard.scoring.detectors import Draws
+
+    try:
+        request = AttributeRequest(
+            model, prompts, out, prompt_column, Draws(steps, seeds), batch_size, seed, ablation, show_words, cues, top_words, min_prompts,
+            progress=not quiet,
+        )  # fmt: skip
+    except CxrguardError as error:
+        raise typer.BadParameter(str(error)) from None
+    told = attribute_file(request)
+    for line in () if quiet else summary_lines(request, told):
+        typer.echo(line, err=True)
+
+
+@app.command()
+def sensitivity(
+    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
+    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where the edits' scores go; replaced if there.")],
+    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    detector: Annotated[str, typer.Option(help="A detector of score.")] = "text_noise_norm",
+    base: Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")] = "",
+    steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the noise and of the edits.")] = 0,
+    adversarial: Annotated[int, typer.Option(metavar="N", min=0, help="Search for the worst words, N scorings a prompt and way.")] = 0,
+    show_prompts: Annotated[bool, typer.Option("--show-prompts", help="Write the edited prompts, too.")] = False,
+    summary: Annotated[str, typer.Option(metavar="FILE", help="Write the summary there as JSON, not to stderr.")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and nothing on stderr.")] = False,
+) -> None:
+    """Say how each prompt's score moves with small edits: is it the marker, or any edit of this length?
+
+    OUT has rows for the original and each edit that can be made: the markers removed, replaced (random_word, random_number), moved, the
+    rest paraphrased, sanitized, placebo (ordinary words of as many tokens as sanitizing took away left out, markers kept), and
+    adversarial_raise and adversarial_lower: row (of the table), kind, score, difference (to the original), words_changed. All wordings
+    of a prompt get the same noise. The summary has each edit's mean difference, and the causal marker test over prompts that have all
+    of original, sanitized and placebo, with 95 % intervals. Files are as for score. OUT appears whole or not at all, readable by you only.
+
+    \b
+    Examples:
+      cxrguard sensitivity --model outputs/run/pipeline --prompts reports.csv --out edits.csv --prompt-column impression
+      cxrguard sensitivity --model DIR --prompts prompts.txt --out edits.parquet --summary test.json --adversarial 256
+    """  # noqa: D301 (typer needs the backspace itself to keep the lines)
+    from cxrguard.scoring.detectors import Draws
+    from cxrguard.scoring.sensitivity_file import SensitivityRequest, sensitivity_file, summary_lines, to_json
+
+    try:
+        request = SensitivityRequest(
+            model, prompts, out, prompt_column, detector, Draws(steps, seeds), base, batch_size, seed, adversarial, show_prompts, summary,
+            progress=not quiet,
+        )  # fmt: skip
+    except CxrguardError as error:
+        raise typer.BadParameter(str(error)) from None
+    found = sensitivity_file(request)
+    if not quiet:
+        typer.echo("\n".join(summary_lines(found)) if summary else to_json(found).rstrip(), err=True)
 
 
 @app.command(no_args_is_help=False)

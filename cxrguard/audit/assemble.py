@@ -10,23 +10,41 @@ from torch import Tensor
 
 from cxrguard.audit.evaluate import SPACES, Evaluator, Generated, Scores
 from cxrguard.audit.intervals import wilson
-from cxrguard.audit.record import build_detector_entry
+from cxrguard.audit.judge_detectors import CONTROLS, Outcomes, judge_detectors
 from cxrguard.data.prepare import Study
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.probes.batch import Probe
+from cxrguard.probes.batch import Probe, needs
 
 HEADLINE = "pixels"
 GROUPS = ("canaries", "controls", "members")
 
 
-def generate_all(evaluator: Evaluator, denoiser: Denoiser, k: int, on_batch: Callable[[int], None] | None = None) -> dict[str, Generated]:
-    """Generate ``k`` samples a prompt for every group."""
-    return {name: evaluator.generate(denoiser, name, k, on_batch) for name in GROUPS}
+def generate_all(
+    evaluator: Evaluator, denoiser: Denoiser, plan: dict[str, int], on_batch: Callable[[int], None] | None = None
+) -> dict[str, Generated]:
+    """Generate so many samples a prompt for every group of ``plan``."""
+    return {name: evaluator.generate(denoiser, name, k, on_batch) for name, k in plan.items()}
 
 
-def score_all(evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe]) -> dict[str, dict[str, Scores]]:
-    """Scores by probe and group."""
-    return {p.name: {name: evaluator.score(denoiser, p, name) for name in GROUPS} for p in probes}
+def sampling_plan(evaluator: Evaluator, k: int, k_prompt_controls: int) -> dict[str, int]:
+    """Samples a prompt by group; prompt-only controls are many, so they get fewer."""
+    plan = dict.fromkeys(GROUPS, k)
+    if k_prompt_controls and "prompt_controls" in evaluator.judged.groups:
+        plan["prompt_controls"] = k_prompt_controls
+    return plan
+
+
+def score_all(
+    evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe], groups: Sequence[str], on_probe: Callable[[str], None] | None = None
+) -> dict[str, dict[str, Scores]]:
+    """Scores by probe and group; what needs an image is not asked of prompts without one."""
+    scores = {}
+    for probe in probes:
+        if on_probe:
+            on_probe(probe.name)
+        names = [n for n in groups if evaluator.judged.groups[n].has_images or not needs(probe, "images")]
+        scores[probe.name] = {name: evaluator.score(denoiser, probe, name) for name in names}
+    return scores
 
 
 def judge(
@@ -39,47 +57,74 @@ def judge(
     seed: int,
 ) -> dict[str, Any]:
     """The sections ``extraction``, ``canaries``, ``controls``, ``members`` and ``detectors`` of the audit."""
-    positive = generated["canaries"].hits(HEADLINE, "own", k).numpy()
-    spilled = generated["controls"].hits(HEADLINE, "any", k).numpy()
-    subjects = {name: np.array(group.subjects) for name, group in evaluator.judged.groups.items()}
-
-    def entry(probe: Probe, name: str, chosen: np.ndarray) -> dict[str, Any]:
-        return build_detector_entry(
-            scores[probe.name][name][chosen],
-            scores[probe.name]["controls"][~spilled],
-            probe.direction,  # type: ignore[arg-type]
-            probe.evals_per_prompt,
-            pos_clusters=list(subjects[name][chosen]),
-            neg_clusters=list(subjects["controls"][~spilled]),
-            seed=seed,
-        )
-
-    everyone = np.ones(len(subjects["members"]), dtype=bool)
-    rate = float(positive.mean())
+    outcomes = outcomes_of(evaluator, generated, study)
+    detectors, members = judge_detectors(outcomes, scores, probes, seed)
+    positive, spilled = outcomes.own["canaries"], outcomes.any["controls"]
     return {
         "canaries": {
             "n": len(positive),
             "repeats": list(study.repeats),
             "share": study.share,
             "samples_per_prompt": k,
-            "extraction_rate": rate,
+            "extraction_rate": float(positive.mean()),
             "extraction_ci": _interval(positive),
             "by_repeats": _by_repeats(positive, study.repeats),
         },
-        "controls": {"n": len(spilled), "n_judging": int((~spilled).sum()), "spillover_rate": float(spilled.mean())},
-        "members": {
-            "n": len(everyone),
-            "extraction_rate": generated["members"].rate(HEADLINE, "own", k),
-            "detectors": {p.name: entry(p, "members", everyone) for p in probes},
+        "controls": {
+            "n": len(spilled),
+            "n_judging": sum(int((~outcomes.any[name]).sum()) for name in CONTROLS if name in outcomes.any),
+            "spillover_rate": float(spilled.mean()),
+            "prompt_only": _prompt_only(generated, outcomes),
         },
-        "detectors": {p.name: entry(p, "canaries", positive) for p in probes},
+        "members": {
+            "n": len(outcomes.own["members"]),
+            "extraction_rate": float(outcomes.own["members"].mean()),
+            "patients": _patients(outcomes),
+            "detectors": members,
+        },
+        "detectors": detectors,
         "extraction": {
             "headline_space": HEADLINE,
             "k": sorted({1, k}),
             **evaluator.calibration,
-            "groups": {name: _rates(g, sorted({1, k}), evaluator.judged.groups["canaries"].own_index) for name, g in generated.items()},
+            "groups": {name: _rates(generated[name], sorted({1, k}), evaluator.judged.groups["canaries"].own_index) for name in GROUPS},
         },
     }
+
+
+def outcomes_of(evaluator: Evaluator, generated: dict[str, Generated], study: Study) -> Outcomes:
+    """What came back under each prompt. All samples of a group count, in the headline space."""
+
+    def hits(kind: str) -> dict[str, np.ndarray]:
+        return {name: g.hits(HEADLINE, kind, g.draws).numpy() for name, g in generated.items()}
+
+    subjects = {name: evaluator.judged.groups[name].subjects for name in generated}
+    fewest = min(g.draws for g in generated.values())
+    alike = {name: g.hits(HEADLINE, "any", fewest).numpy() for name, g in generated.items()}
+    return Outcomes(hits("own"), hits("any"), alike, fewest, subjects, tuple(study.repeats))
+
+
+def _prompt_only(generated: dict[str, Generated], outcomes: Outcomes) -> dict[str, Any]:
+    """Controls without an image: how many, and how many replay in the fewer samples that they are given."""
+    if "prompt_controls" not in generated:
+        return {"n": 0, "n_judging": 0, "samples_per_prompt": 0, "spillover_rate": None, "spillover_ci": None}
+    spilled = outcomes.any["prompt_controls"]
+    return {
+        "n": len(spilled),
+        "n_judging": int((~spilled).sum()),
+        "samples_per_prompt": generated["prompt_controls"].draws,
+        "spillover_rate": float(spilled.mean()),
+        "spillover_ci": _interval(spilled),
+    }
+
+
+def _patients(outcomes: Outcomes) -> dict[str, Any]:
+    """Members by patient: a patient is extracted when one of their images is."""
+    hit: dict[str, bool] = {}
+    for subject, own in zip(outcomes.subjects["members"], outcomes.own["members"], strict=True):
+        hit[subject] = hit.get(subject, False) or bool(own)
+    values = np.array(list(hit.values()))
+    return {"n": len(values), "extraction_rate": float(values.mean()), "extraction_ci": _interval(values)}
 
 
 def _interval(hits: np.ndarray) -> list[float] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -23,7 +25,8 @@ STYLES: list[tuple[str, Any, str]] = [
     ("#56B4E9", (0, (1, 1)), "P"),
 ]
 RC: Any = {"svg.hashsalt": "cxrguard", "svg.fonttype": "path", "font.size": 10.0, "axes.edgecolor": "#8a94a0", "text.color": "#1b2530"}
-MAX_LABEL = 27  # characters that fit beside the axes
+UNMEMORIZED = 1.44  # bits of exposure that a canary has which was not memorized, in the mean
+MAX_LABEL = 30  # characters that fit beside the axes
 WIDE, NARROW = (9.2, 3.9), (4.4, 4.6)  # inches, for a desk and for a phone
 
 
@@ -38,8 +41,16 @@ def _detector_numbers(points: Sequence[Point], name: str) -> tuple[list[float], 
     return _numbers(flat, "auc")
 
 
-def _dress(axes: Axes, ylabel: str, wide: bool) -> None:
-    axes.set_xlabel("training step")
+def _style(index: int) -> dict[str, Any]:
+    """The ``index``-th line's looks; from the seventh on its markers are hollow, so that twelve can be told apart in grey."""
+    color, style, marker = STYLES[index % len(STYLES)]
+    hollow = index // len(STYLES) % 2 == 1
+    fill = "white" if hollow else color
+    return {"color": color, "linestyle": style, "marker": marker, "markersize": 5, "markerfacecolor": fill, "linewidth": 1.5}
+
+
+def _dress(axes: Axes, ylabel: str, wide: bool, xlabel: str = "training step") -> None:
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
@@ -47,9 +58,9 @@ def _dress(axes: Axes, ylabel: str, wide: bool) -> None:
     if not axes.get_legend_handles_labels()[0]:
         return
     if wide:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, handlelength=3.4)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, handlelength=3.4, fontsize=9)
     else:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), frameon=False, handlelength=3.4)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), frameon=False, handlelength=3.4, fontsize=9)
 
 
 def _canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
@@ -94,11 +105,10 @@ def _draw_detectors(axes: Axes, curves: Sequence[Point]) -> int:
     """One line a detector, each of its own pattern; returns the number of points drawn."""
     drawn = 0
     for index, name in enumerate(dict.fromkeys(name for point in curves for name in point.get("detectors") or {})):
-        color, style, marker = STYLES[index % len(STYLES)]
         steps, values = _detector_numbers(curves, name)
         drawn += len(steps)
         if steps:
-            axes.plot(steps, values, color=color, linestyle=style, marker=marker, markersize=5, linewidth=1.5, label=_plain(name))
+            axes.plot(steps, values, label=_plain(name), **_style(index))
     return drawn
 
 
@@ -148,4 +158,47 @@ def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[f
         if base is not None:
             axes.axhline(base, color="#6b7682", linewidth=1.1, linestyle=":", label="held out, base model")
         _dress(axes, "denoising loss", size == WIDE)
+        return _svg(figure)
+
+
+def _exposures(entry: dict[str, Any]) -> list[Point]:
+    """The levels of a detector whose exposure is known."""
+    return [row for row in entry.get("by_repeats") or [] if row.get("exposure") is not None and row.get("repeats")]
+
+
+def _draw_exposure(axes: Axes, rows: Sequence[Point], name: str, index: int, beside: float) -> None:
+    places = [row["repeats"] * beside for row in rows]
+    axes.plot(places, [row["exposure"] for row in rows], label=_plain(name), **_style(index))
+    for place, row in zip(places, rows, strict=True):
+        if row.get("exposure_ci"):
+            axes.plot([place] * 2, row["exposure_ci"], "-", color=_style(index)["color"], linewidth=1.0, alpha=0.8)
+
+
+def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, float] = WIDE) -> str | None:
+    """Mean exposure of the canaries by how often an epoch showed them, a line a detector, intervals as bars.
+
+    Args:
+        detectors: ``detectors`` of the audit, with ``by_repeats``.
+        size: Width and height in inches.
+
+    Returns:
+        A data URI, or None with fewer than two repeat levels.
+
+    """
+    rows = {name: found for name, entry in detectors.items() if (found := _exposures(entry))}
+    levels = sorted({row["repeats"] for found in rows.values() for row in found})
+    if len(levels) < 2:
+        return None
+    with mpl.rc_context(RC):
+        figure, axes = _canvas(size)
+        # side by side, or the intervals of several detectors would hide each other
+        gap = 0.3 * min(math.log2(high / low) for low, high in pairwise(levels))
+        for index, (name, found) in enumerate(rows.items()):
+            _draw_exposure(axes, found, name, index, 2 ** (gap * (index / max(len(rows) - 1, 1) - 0.5)))
+        axes.axhline(UNMEMORIZED, color="#6b7682", linewidth=1.1, linestyle=(0, (2, 3)), label="not memorized: 1.44")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(levels, [str(level) for level in levels])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        _dress(axes, "mean exposure, bits", size == WIDE, "times an epoch shows the canary")
         return _svg(figure)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,11 @@ class Generated:
     replays: dict[str, Replays]
     per_draw: int
 
+    @property
+    def draws(self) -> int:
+        """K, draws a prompt."""
+        return self.pixels.shape[1] // self.per_draw
+
     def rate(self, space: str, outcome: str, k: int) -> float | None:
         """Share of prompts that replay within ``k`` draws by any variant (the worse variant counts)."""
         return self.replays[space].rate(outcome, k * self.per_draw)
@@ -58,13 +63,17 @@ class Evaluator:
         sampler: how images are generated.
         seed: of all noise.
         batch_size: prompts a probe sees at once.
+        base: the checkpoint that fine-tuning started from, for the probes that compare with it.
 
     Raises:
         BadInputError: too few real held-out images to set the replay thresholds.
 
     """
 
-    def __init__(self, parts: PipelineParts, judged: Judged, sampler: Sampler, seed: int, batch_size: int = 64) -> None:
+    def __init__(
+        self, parts: PipelineParts, judged: Judged, sampler: Sampler, seed: int, batch_size: int = 64, base: Denoiser | None = None
+    ) -> None:
+        self.base = base
         self.parts, self.judged, self.sampler, self.seed, self.batch_size = parts, judged, sampler, seed, batch_size
         null, training = judged.references.null, judged.references.training
         distances = {space: nearest(null[space], training[space])[0] for space in SPACES}
@@ -112,7 +121,7 @@ class Evaluator:
         return np.asarray(worst(np.stack([self._score_variant(denoiser, probe, group, v) for v in range(n_variants)]), axis=0))
 
     def _score_variant(self, denoiser: Denoiser, probe: Probe, group: str, variant: int) -> Scores:
-        batch = self.judged.batch(group, variant, self.seed, self.sampler.scheduler_config)
+        batch = replace(self.judged.batch(group, variant, self.seed, self.sampler.scheduler_config), base=self.base)
         return torch.cat([probe(denoiser, part).cpu() for part in batch.split(self.batch_size)]).double().numpy()
 
     def generate(self, denoiser: Denoiser, group: str, k: int, on_batch: Callable[[int], None] | None = None) -> Generated:
@@ -128,18 +137,18 @@ class Evaluator:
         pixels = decode_latents(self.parts, latents).cpu()
         per_prompt = k * len(g.variants)
         spaces = {"pixels": pixels, "latents": latents.cpu()}
-        own = {"pixels": g.pixels.flatten(1).cpu(), "latents": g.latents.flatten(1).cpu()}
+        own = {"pixels": g.pixels.flatten(1).cpu(), "latents": g.latents.flatten(1).cpu()} if g.has_images else {}
         replays = {
             name: find_replays(
-                x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name], own[name]
+                x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name], own.get(name)
             )
             for name, x in spaces.items()
         }
         return Generated(pixels.reshape(len(g), per_prompt, *pixels.shape[1:]), replays, len(g.variants))
 
-    def n_samples(self, groups: Sequence[str], k: int) -> int:
-        """Samples that :meth:`generate` makes for ``groups``, for a progress bar."""
-        return sum(len(self.judged.groups[name]) * len(self.judged.groups[name].variants) * k for name in groups)
+    def n_samples(self, plan: Mapping[str, int]) -> int:
+        """Samples that :meth:`generate` makes for a plan (samples a prompt by group), for a progress bar."""
+        return sum(len(self.judged.groups[name]) * len(self.judged.groups[name].variants) * k for name, k in plan.items())
 
 
 def _check_finite(latents: Tensor) -> None:

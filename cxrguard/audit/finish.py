@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cxrguard import __version__
-from cxrguard.audit.assemble import GROUPS, generate_all, judge, score_all
+from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_strips
 from cxrguard.audit.model_card import write_model_card
 from cxrguard.audit.record import SCHEMA, validate_audit, verdict
 from cxrguard.audit.report import write_report
+from cxrguard.audit.score_table import write_scores
 from cxrguard.data.prepare import Study
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.files import write_json_private
@@ -71,7 +72,7 @@ class RunFacts:
 def finish_run(
     run_dir: Path, evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe], study: Study, facts: RunFacts
 ) -> dict[str, Any]:
-    """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, pictures.
+    """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
 
     Returns:
         The audit.
@@ -80,15 +81,19 @@ def finish_run(
     start = time.perf_counter()
     k, seed = int(facts.config["sampling"]["samples_per_prompt"]), int(facts.config["seed"])
     with _progress() as progress:
-        task = progress.add_task("final audit: generating", total=evaluator.n_samples(GROUPS, k))
-        generated = generate_all(evaluator, denoiser, k, lambda n: progress.advance(task, n))
-    scores = score_all(evaluator, denoiser, probes)
+        plan = sampling_plan(evaluator, k, int(facts.config["sampling"]["samples_per_prompt_control"]))
+        task = progress.add_task("final audit: generating", total=evaluator.n_samples(plan))
+        generated = generate_all(evaluator, denoiser, plan, lambda n: progress.advance(task, n))
+        task = progress.add_task("final audit: scoring", total=len(probes))
+        scores = score_all(evaluator, denoiser, probes, list(plan), lambda _: progress.advance(task))
     judged = judge(evaluator, generated, scores, probes, study, k, seed)
-    for name, result in generated.items():
+    write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key())
+    shown = {name: generated[name] for name in GROUPS}
+    for name, result in shown.items():
         save_grid(result.pixels[:32, 0], run_dir / "samples" / f"final_{name}.png")
     strips = []
     if facts.config["report"]["show_images"]:
-        strips = write_strips(evaluator, generated, run_dir, load_key())
+        strips = write_strips(evaluator, shown, run_dir, load_key())
     seconds_probes = facts.seconds_probes + time.perf_counter() - start
     audit = _header(facts, study, seconds_probes, run_dir) | judged | _rest(facts, study, strips)
     audit["verdict"] = verdict(audit)
@@ -175,6 +180,8 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
         "strips": strips,
         "null_reasons": {
             "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
+            "controls.prompt_only": "the run has no prompt-only controls, or generates no image under them",
+            "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
         },
     }

@@ -1,4 +1,4 @@
-"""95 % intervals: Wilson's for a share, a patient-clustered bootstrap for a ROC area."""
+"""95 % intervals: Wilson's for a share; for a ROC area a patient-clustered bootstrap and one from its size alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxrguard.audit.statistics import Direction, Scores, auc_of_oriented, oriented
+from cxrguard.audit.resampling import Weights, cluster_ids, draw_clusters, percentiles, weighted_auc
+from cxrguard.audit.statistics import Direction, auc_of_oriented, oriented
 
 Z_95 = 1.959963984540054
 Interval = tuple[float, float]
@@ -38,20 +39,10 @@ def wilson(k: int, n: int) -> Interval | None:
     return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
 
 
-def _groups(clusters: Sequence[object], n: int, name: str) -> list[NDArray[np.int64]]:
-    """Positions of each cluster's scores, clusters in order of first appearance."""
+def _ids(clusters: Sequence[object], n: int, name: str) -> NDArray[np.int64]:
     if len(clusters) != n:
         raise ValueError(f"{name}: expected one cluster a score ({n}), received {len(clusters)}")
-    positions: dict[object, list[int]] = {}
-    for index, cluster in enumerate(clusters):
-        positions.setdefault(cluster, []).append(index)
-    return [np.asarray(rows, dtype=np.int64) for rows in positions.values()]
-
-
-def _resample(scores: Scores, groups: list[NDArray[np.int64]], generator: np.random.Generator) -> Scores:
-    drawn = generator.integers(0, len(groups), size=len(groups))
-    drawn_scores: Scores = scores[np.concatenate([groups[index] for index in drawn])]
-    return drawn_scores
+    return cluster_ids(clusters)
 
 
 def bootstrap_auc(
@@ -81,11 +72,60 @@ def bootstrap_auc(
 
     """
     pos, neg = oriented(positives, direction), oriented(negatives, direction)
-    pos_groups = _groups(pos_clusters, pos.size, "pos_clusters")
-    neg_groups = _groups(neg_clusters, neg.size, "neg_clusters")
-    if min(len(pos_groups), len(neg_groups)) < MIN_CLUSTERS:
+    pos_ids = _ids(pos_clusters, pos.size, "pos_clusters")
+    neg_ids = _ids(neg_clusters, neg.size, "neg_clusters")
+    if min(np.unique(pos_ids).size, np.unique(neg_ids).size) < MIN_CLUSTERS:
         return None
     generator = np.random.default_rng(seed)
-    areas = [auc_of_oriented(_resample(pos, pos_groups, generator), _resample(neg, neg_groups, generator)) for _ in range(n)]
-    low, high = np.percentile(np.asarray(areas, dtype=np.float64), [2.5, 97.5])
-    return float(low), float(high)
+
+    def draw(size: int) -> Weights:
+        once = np.ones(size, dtype=np.int64)
+        return weighted_auc(pos, neg, draw_clusters(pos_ids, once, generator), draw_clusters(neg_ids, once, generator))
+
+    return percentiles(draw, n)
+
+
+def newcombe_auc(auc: float, n_positives: int, n_negatives: int) -> Interval:
+    """95 % score interval of a ROC area from its size alone (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+
+    The bounds are the areas A with |AUC − A| = z √V(A), V(A) = A(1 − A)(1 + N(1 − A)/(2 − A) + N A/(1 + A)) / (mn),
+    N = (m + n)/2 − 1. Unlike a bootstrap it has a width at a perfect separation.
+    """
+    pairs, extra = n_positives * n_negatives, (n_positives + n_negatives) / 2 - 1
+
+    def off(area: float) -> float:
+        variance = area * (1 - area) * (1 + extra * (1 - area) / (2 - area) + extra * area / (1 + area)) / pairs
+        return abs(auc - area) - Z_95 * math.sqrt(max(variance, 0.0))
+
+    def bound(outer: float) -> float:
+        # off() is above 0 at the outer end and at most 0 at the area itself
+        inside, outside = auc, outer
+        if off(outside) <= 0:
+            return outside
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if off(middle) <= 0 else (inside, middle)
+        return inside
+
+    return bound(0.0), bound(1.0)
+
+
+def auc_interval(
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    pos_clusters: Sequence[object],
+    neg_clusters: Sequence[object],
+    direction: Direction = "higher",
+    seed: int = 0,
+    n: int = 2000,
+) -> Interval | None:
+    """The wider end, each side, of :func:`bootstrap_auc` and :func:`newcombe_auc` (by patients).
+
+    A bootstrap of perfectly separated scores has no width, whatever their number; that is not knowledge.
+    """
+    resampled = bootstrap_auc(positives, negatives, pos_clusters, neg_clusters, direction, seed, n)
+    area = auc_of_oriented(oriented(positives, direction), oriented(negatives, direction))
+    if resampled is None or area is None:
+        return None
+    by_size = newcombe_auc(area, len(set(pos_clusters)), len(set(neg_clusters)))
+    return min(resampled[0], by_size[0]), max(resampled[1], by_size[1])

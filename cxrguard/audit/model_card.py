@@ -14,6 +14,7 @@ FIGURES = (
     ("Canaries extracted", "canaries.extraction_rate", "pct"),
     ("Members whose own image was extracted", "members.extraction_rate", "pct"),
     ("Controls whose prompt replayed a training image", "controls.spillover_rate", "pct"),
+    ("Controls that judge the detectors", "controls.n_judging", "int"),
     ("Held-out loss", "fidelity.heldout_loss", "f4"),
     ("Held-out loss of the base model", "fidelity.heldout_loss_base", "f4"),
     ("De-identification markers left in prompts", "sanitizer.residual_markers", "int"),
@@ -39,13 +40,39 @@ def _value(audit: Audit, path: str, kind: str) -> str:
     return format_number(value, kind)
 
 
+def _with_interval(audit: Audit, path: tuple[str, ...], ci: str, kind: str) -> str:
+    value, interval = lookup(audit, path), lookup(audit, (*path[:-1], ci))
+    if value is None:
+        return "–"
+    bounds = f" ({' to '.join(format_number(end, kind) for end in interval)})" if interval else ""
+    return format_number(value, kind) + bounds
+
+
+def _trusted(entry: dict[str, object]) -> str:
+    words = "yes" if entry["trusted"] else f"no: {_cell(entry['reason'] or 'no reason given')}"
+    levels = entry.get("by_repeats")
+    if not isinstance(levels, list) or len(levels) < 2:
+        return words
+    lowest = entry.get("lowest_repeats")
+    return f"{words}; {f'lowest repeats detected: {lowest}' if lowest else 'at no repeat level'}"
+
+
 def _detector_rows(audit: Audit) -> list[str]:
-    rows = ["| Detector | AUC | 95 % interval | Trusted |", "|---|---|---|---|"]
+    """A row a detector, intervals in brackets."""
+    rows = ["| Detector | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | Evaluations a prompt | AUC: which prompts replay anyone | Trusted |"]
+    rows.append("|---|---|---|---|---|---|---|")
     for name, entry in audit["detectors"].items():
-        interval = " to ".join(format_number(end, "f3") for end in entry["auc_ci"] or []) or "–"
-        trusted = "yes" if entry["trusted"] else f"no: {_cell(entry['reason'] or 'no reason given')}"
-        auc = "–" if entry["auc"] is None else format_number(entry["auc"], "f3")
-        rows.append(f"| {_cell(name)} | {auc} | {interval} | {trusted} |")
+        at = ("detectors", name)
+        cells = [
+            _cell(name),
+            _with_interval(audit, (*at, "auc"), "auc_ci", "f3"),
+            _with_interval(audit, (*at, "tpr_at_1pct_fpr"), "tpr_at_1pct_fpr_ci", "pct"),
+            _with_interval(audit, (*at, "tpr_at_01pct_fpr"), "tpr_at_01pct_fpr_ci", "pct"),
+            _cell(entry["evals_per_prompt"]),
+            _with_interval(audit, (*at, "outcome", "auc"), "auc_ci", "f3"),
+            _trusted(entry),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
@@ -60,7 +87,21 @@ def model_card(audit: Audit) -> str:
     for label, path, kind in FIGURES:
         extra = bounds if path == "canaries.extraction_rate" else ""
         lines.append(f"| {label} | {_value(audit, path, kind)}{extra} |")
-    lines += ["", "## Detectors", "", *_detector_rows(audit), "", "## Limits", "", LIMITS, "", "## Training", ""]
+    lines += [
+        "",
+        "## Detectors",
+        "",
+        "95 % intervals in brackets.",
+        "",
+        *_detector_rows(audit),
+        "",
+        "## Limits",
+        "",
+        LIMITS,
+        "",
+        "## Training",
+        "",
+    ]
     lines += [f"- Steps: {_value(audit, 'steps', 'int')}; seed: {audit['seed']}; weights: {_cell(audit['weights'])}"]
     lines += [f"- Configuration: `{_cell(audit['config_hash'])}`"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The audit record ``audit.json``: what it must hold, one detector's entry, and the verdict over it.
+"""The audit record ``audit.json``: what it must hold, and the verdict over it.
 
 No figure in it is 0 or left out because it could not be had: it is null, and ``null_reasons`` says why.
 """
@@ -9,21 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from cxrguard.audit.intervals import bootstrap_auc, wilson
-from cxrguard.audit.statistics import Direction, roc_auc, threshold_at_fpr, tpr_at_fpr
+from cxrguard.audit.intervals import wilson
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json
 
 SCHEMA = 1
 Audit = dict[str, Any]
-LOW_FPR = 0.01
-CHANCE = 0.5
 DETECTABLE = 0.9  # share of canaries that must be recognisable for "not extracted" to mean anything
-MIN_POSITIVES = 10  # with fewer a perfect separation still has an interval of no width
-TRUST = 0.8  # the lower end of the AUC interval that makes a detector trusted
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "": ("schema", "config_hash", "versions", "seed", "steps", "seconds", "weights", "canaries", "controls", "members", "detectors",
@@ -40,85 +32,6 @@ DETECTOR_KEYS = ("auc", "auc_ci", "tpr_at_1pct_fpr", "threshold", "direction", "
 
 # A curve has gaps where a figure was not due at that step; that is its own reason.
 GAPS_ALLOWED = ("curves", "fidelity.heldout_loss_curve")
-
-
-def _finite(scores: ArrayLike, clusters: Sequence[object] | None) -> tuple[np.ndarray[Any, Any], list[object], int]:
-    """Finite scores, their clusters (each score its own by default), and how many scores were left out."""
-    values = np.asarray(scores, dtype=np.float64).reshape(-1)
-    names = list(range(values.size)) if clusters is None else list(clusters)
-    if len(names) != values.size:
-        raise ValueError(f"clusters: expected one a score ({values.size}), received {len(names)}")
-    keep = np.isfinite(values)
-    return values[keep], [name for name, kept in zip(names, keep, strict=True) if kept], int((~keep).sum())
-
-
-def _trust(auc: float | None, interval: Sequence[float] | None, n_pos: int, n_neg: int) -> tuple[bool, list[str]]:
-    """Whether a detector's figures may be acted on in this run, and what speaks against."""
-    if auc is None:
-        return False, [f"no AUC: {n_pos} replaying canaries, {n_neg} controls that do not replay"]
-    if interval is None:
-        return False, ["no interval: fewer than two patients on a side"]
-    if n_pos < MIN_POSITIVES:
-        return False, [f"{n_pos} positives are too few to trust an AUC; {MIN_POSITIVES} are needed"]
-    if interval[1] < CHANCE:
-        return False, [f"points the wrong way in this run: AUC {auc:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"]
-    if interval[0] < TRUST:
-        weak = "not told from chance" if interval[0] <= CHANCE else f"interval reaches below {TRUST}"
-        return False, [f"{weak}: AUC {auc:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"]
-    return True, []
-
-
-def build_detector_entry(
-    positives: ArrayLike,
-    negatives: ArrayLike,
-    direction: Direction,
-    evals_per_prompt: int,
-    *,
-    pos_clusters: Sequence[object] | None = None,
-    neg_clusters: Sequence[object] | None = None,
-    seed: int = 0,
-    n_bootstrap: int = 2000,
-) -> dict[str, Any]:
-    """One detector's entry in ``detectors``.
-
-    Args:
-        positives: Scores ``[P]`` of canaries that replay.
-        negatives: Scores ``[N]`` of controls that do not.
-        direction: Which way a score means memorized.
-        evals_per_prompt: Denoiser calls the score costs.
-        pos_clusters: The patient of each positive; each its own by default.
-        neg_clusters: The patient of each negative.
-        seed: Fixes the bootstrap.
-        n_bootstrap: Draws of the bootstrap.
-
-    Returns:
-        The keys of DESIGN section 5 and ``n_positives``, ``n_negatives``. ``trusted`` holds when the AUC's interval lies
-        at or above 0.8 and there are 10 positives.
-        What is null is explained in ``reason``. Scores that are not finite are left out and counted there.
-
-    """
-    pos, pos_names, pos_lost = _finite(positives, pos_clusters)
-    neg, neg_names, neg_lost = _finite(negatives, neg_clusters)
-    auc = roc_auc(pos, neg, direction)
-    interval = bootstrap_auc(pos, neg, pos_names, neg_names, direction, seed, n_bootstrap)
-    tpr = tpr_at_fpr(pos, neg, LOW_FPR, direction)
-    trusted, reasons = _trust(auc, interval, pos.size, neg.size)
-    if neg.size * LOW_FPR < 1 - 1e-9:
-        reasons.append(f"TPR and threshold at 1 % FPR need 100 controls; there are {neg.size}")
-    if pos_lost or neg_lost:
-        reasons.append(f"{pos_lost + neg_lost} scores were not finite and are left out")
-    return {
-        "auc": auc,
-        "auc_ci": None if interval is None else list(interval),
-        "tpr_at_1pct_fpr": tpr,
-        "threshold": threshold_at_fpr(neg, LOW_FPR, direction),
-        "direction": direction,
-        "evals_per_prompt": evals_per_prompt,
-        "trusted": trusted,
-        "reason": "; ".join(reasons) or None,
-        "n_positives": int(pos.size),
-        "n_negatives": int(neg.size),
-    }
 
 
 def lookup(audit: Audit, path: str | Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cxrguard.audit.charts import NARROW, WIDE, detector_chart, loss_chart
+from cxrguard.audit.charts import NARROW, WIDE, detector_chart, exposure_chart, loss_chart
 from cxrguard.audit.record import Audit, lookup, null_reason, read_audit
 from cxrguard.files import write_private
 
@@ -138,9 +138,16 @@ def _charts(audit: Audit) -> dict[str, tuple[str, str] | None]:
     curves, base = audit.get("curves") or [], lookup(audit, "fidelity.heldout_loss_base")
     pairs = {
         "detectors": (detector_chart(curves, WIDE), detector_chart(curves, NARROW)),
+        "exposure": (exposure_chart(audit["detectors"], WIDE), exposure_chart(audit["detectors"], NARROW)),
         "losses": (loss_chart(curves, base, WIDE), loss_chart(curves, base, NARROW)),
     }
     return {name: (wide, narrow) if wide and narrow else None for name, (wide, narrow) in pairs.items()}
+
+
+def repeat_levels(audit: Audit) -> list[int]:
+    """The repeat levels that any detector was judged at, ascending."""
+    rows = [row for entry in audit["detectors"].values() for row in entry.get("by_repeats") or []]
+    return sorted({row["repeats"] for row in rows})
 
 
 @cache
@@ -168,6 +175,7 @@ def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, 
         "strips": _strips(audit, run_dir),
         "extraction_rows": _extraction_rows(audit),
         "charts": _charts(audit),
+        "levels": repeat_levels(audit),
     }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import yaml
 
+from cxrguard.audit.pooled import pool
 from cxrguard.audit.record import Audit, read_audit
 from cxrguard.audit.report import Figures, environment, render_body, write_report
+from cxrguard.audit.score_table import read_scores
+from cxrguard.audit.statistics import Direction
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json, write_json_private, write_private
 
@@ -82,6 +85,26 @@ def _arm(run_dir: Path, root: Path) -> Arm:
     }
 
 
+def _pooled(arms: list[Arm], root: Path) -> list[dict[str, Any]]:
+    """The detectors over arms that differ in nothing but their seed, for every such group of at least two seeds."""
+    alike: dict[tuple[str, ...], dict[str, Arm]] = {}
+    for arm in arms:
+        if arm["audit"]:
+            same = alike.setdefault(tuple(sorted(item for item in arm["overrides"] if item.partition("=")[0].lstrip("+") != "seed")), {})
+            same.setdefault(str(arm["seed"]), arm)  # a seed that was run twice counts once: it is the same run
+    return [_pool_arms(overrides, list(found.values()), root) for overrides, found in alike.items() if len(found) > 1]
+
+
+def _pool_arms(overrides: tuple[str, ...], arms: list[Arm], root: Path) -> dict[str, Any]:
+    entry = {"overrides": list(overrides), "seeds": [arm["seed"] for arm in arms], "dirs": [arm["dir"] for arm in arms]}
+    told = {name: detector["direction"] for name, detector in arms[0]["audit"]["detectors"].items()}
+    directions = {name: direction for name, direction in told.items() if direction in get_args(Direction)}
+    try:
+        return entry | {"detectors": pool([read_scores(root / arm["dir"]) for arm in arms], directions), "reason": None}
+    except CxrguardError as error:
+        return entry | {"detectors": {}, "reason": str(error)}
+
+
 def collect_study(directory: str | Path) -> dict[str, Any]:
     """Gather every arm under a directory and write ``study.json`` (mode 0600).
 
@@ -89,7 +112,9 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
         directory: A run's directory, or one whose direct children are runs (a sweep's).
 
     Returns:
-        ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``.
+        ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``. With
+        arms that differ only in their seed also ``pooled``: a list of ``{"overrides", "seeds", "dirs", "detectors", "reason"}``,
+        see :func:`cxrguard.audit.pooled.pool_detector`.
 
     Raises:
         CxrguardError: if there is no run.
@@ -99,17 +124,25 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     found = run_dirs(root) if root.is_dir() else []
     if not found:
         raise CxrguardError(f"No run under {root}: expected a status.json there, or in its direct subdirectories. Train first.")
-    study = {"arms": [_arm(run_dir, root) for run_dir in found]}
+    study: dict[str, Any] = {"arms": [_arm(run_dir, root) for run_dir in found]}
+    pooled = _pooled(study["arms"], root)
+    if pooled:
+        study["pooled"] = pooled
     write_json_private(root / "study.json", study)
     return study
+
+
+def _shared_notes(values: dict[str, Any], notes: Figures) -> Figures:
+    figures = Figures(values, notes.prefix)
+    figures.notes = notes.notes
+    return figures
 
 
 def _rows(study: dict[str, Any], notes: Figures) -> list[Arm]:
     """The arms as the table shows them; all figures share one list of footnotes."""
     rows = []
     for index, arm in enumerate(study["arms"]):
-        figures = Figures(arm["audit"] or {}, notes.prefix)
-        figures.notes = notes.notes
+        figures = _shared_notes(arm["audit"] or {}, notes)
         inside = arm["dir"] != "."
         link = f"{quote(arm['dir'])}/report.html" if inside and arm["audit"] else None
         rows.append({**arm, "f": figures, "link": link, "label": arm["dir"] if inside else f"run {index}"})
@@ -138,5 +171,12 @@ def write_study(directory: str | Path) -> Path:
     notes = Figures({}, "study")
     single = len(study["arms"]) == 1 and bool(audited)
     body = render_body(audited[0]["audit"], root / audited[0]["dir"]) if single else None
-    context = {"title": f"Study: {root.resolve().name}", "arms": _rows(study, notes), "detectors": names, "notes": notes, "body": body}
+    context = {
+        "title": f"Study: {root.resolve().name}",
+        "arms": _rows(study, notes),
+        "detectors": names,
+        "notes": notes,
+        "body": body,
+        "pooled": [group | {"f": _shared_notes(group, notes)} for group in study.get("pooled", [])],
+    }
     return write_private(root / "report.html", environment().get_template("study.html.j2").render(context))

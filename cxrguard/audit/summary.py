@@ -29,19 +29,40 @@ def summary_table(audit: dict[str, Any], run_dir: Path) -> Table:
     table.add_row("controls' own images (never trained on)", _rate(sections[str(k)]["own"], controls["n"]))
     table.add_row("controls that replay any training image, 1 sample", _rate(sections["1"]["any"], controls["n"]))
     table.add_row(f"controls that replay any training image, {k} samples", _rate(controls["spillover_rate"], controls["n"]))
+    prompt_only = controls.get("prompt_only") or {"n": 0}
+    if prompt_only["n"]:
+        label = f"prompt-only controls that do, {_samples(prompt_only['samples_per_prompt'])}"
+        table.add_row(label, _rate(prompt_only["spillover_rate"], prompt_only["n"]))
+    table.add_row("controls that judge the detectors", str(controls["n_judging"]))
     table.add_section()
     for name, entry in audit["detectors"].items():
         table.add_row(f"AUC {name}", _auc(entry))
     table.add_section()
     fidelity = audit["fidelity"]
-    table.add_row("held-out loss", f"{fidelity['heldout_loss_base']:.4f} before, {fidelity['heldout_loss']:.4f} after")
+    table.add_row("held-out loss", f"{_loss(fidelity['heldout_loss_base'])} before, {_loss(fidelity['heldout_loss'])} after")
     table.add_row("verdict", "[bold green]pass[/]" if audit["verdict"]["pass"] else "[bold red]do not release[/]")
     table.add_row("report", str(run_dir / "report.html"))
     return table
 
 
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _samples(k: int) -> str:
+    return "1 sample" if k == 1 else f"{k} samples"
+
+
 def _auc(entry: dict[str, Any]) -> str:
+    """AUC with its interval, TPR at 1 %, evaluations a prompt, and the lowest repeats detected."""
     if entry["auc"] is None:
-        return f"– ({entry['reason']})"
+        return f"– ({str(entry['reason']).partition(';')[0]})"
     interval = "" if entry["auc_ci"] is None else f" ({entry['auc_ci'][0]:.2f} to {entry['auc_ci'][1]:.2f})"
-    return f"{entry['auc']:.2f}{interval}{'' if entry['trusted'] else ', not trusted'}"
+    tpr = entry["tpr_at_1pct_fpr"]
+    found = "" if tpr is None else f", TPR at 1 % FPR {tpr:.0%}"
+    cost = f", {entry['evals_per_prompt']} evaluations"
+    trusted = "" if entry["trusted"] else ", not trusted"
+    several = len(entry.get("by_repeats") or []) > 1
+    lowest = entry.get("lowest_repeats")
+    level = f", lowest repeats detected {lowest}" if several and lowest else ""
+    return f"{entry['auc']:.2f}{interval}{found}{cost}{trusted}{level}"

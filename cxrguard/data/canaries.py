@@ -28,6 +28,7 @@ class CanaryPlan:
         repeats: how often an epoch shows each canary.
         controls: never trained on, one image a patient.
         heldout: the other records of patients that are neither canary nor control; never trained on.
+        prompt_controls: controls that are only prompts: a held-out report under a decoration of its own; their image is nobody's.
 
     """
 
@@ -36,6 +37,7 @@ class CanaryPlan:
     repeats: list[int]
     controls: list[ReportRecord] = field(repr=False)
     heldout: list[ReportRecord] = field(repr=False)
+    prompt_controls: list[ReportRecord] = field(default_factory=list, repr=False)
 
     @property
     def share(self) -> float:
@@ -53,6 +55,7 @@ def plant_canaries(
     form: PromptForm,
     seed: int,
     max_share: float = 0.25,
+    n_prompt_controls: int = 0,
 ) -> CanaryPlan:
     """Take canaries and controls from the held-out patients and give every prompt the study's form.
 
@@ -65,6 +68,7 @@ def plant_canaries(
         form: draws the decorations.
         seed: chooses the patients, and the image of each.
         max_share: the largest share of canaries among the samples drawn; above it the unconditional model learns them.
+        n_prompt_controls: controls that are only prompts, of the same form; they take no patient away.
 
     Raises:
         CxrguardError: the counts do not go together; says which and what would.
@@ -73,12 +77,29 @@ def plant_canaries(
     times = _repeats(n, repeats)
     _check_share(times, len(train), max_share)
     chosen, rest = _choose(train, heldout, n, n_controls, seed)
-    drawn = form.draw(len(train), len(chosen), len(rest))
+    drawn = form.draw(len(train), len(chosen) + n_prompt_controls, len(rest))
     _check_covered(drawn.planted[:n], drawn.members)
-    planted = _decorate(chosen, drawn.planted)
-    plan = CanaryPlan(_decorate(train, drawn.members), planted[:n], times, planted[n:], _decorate(rest, drawn.heldout))
-    check_unique({"canaries": _prompts(plan.canaries), "controls": _prompts(plan.controls), "members": _prompts(plan.members)})
+    reports = _reports([*chosen[n:], *rest], n_prompt_controls)
+    planted = _decorate([*chosen, *reports], drawn.planted)
+    plan = CanaryPlan(
+        _decorate(train, drawn.members),
+        planted[:n],
+        times,
+        planted[n : len(chosen)],
+        _decorate(rest, drawn.heldout),
+        planted[len(chosen) :],
+    )
+    check_unique({name: _prompts(getattr(plan, name)) for name in ("canaries", "controls", "members", "prompt_controls")})
     return plan
+
+
+def _reports(unseen: Sequence[ReportRecord], count: int) -> list[ReportRecord]:
+    """``count`` records whose reports controls borrow, each as often as the next: never one that was trained on."""
+    if count < 0:
+        raise CxrguardError(f"canaries.n_prompt_controls must not be negative, but is {count}.")
+    if count and not unseen:
+        raise CxrguardError("canaries.n_prompt_controls borrow the reports of controls, and there are none; raise canaries.n_controls.")
+    return [unseen[i % len(unseen)] for i in range(count)]
 
 
 def _decorate(records: Sequence[ReportRecord], decorations: Sequence[Decoration]) -> list[ReportRecord]:

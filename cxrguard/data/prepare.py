@@ -34,6 +34,9 @@ class CanarySettings:
         n_members: ordinary members that are probed and generated.
         max_share: most that canaries may make of the samples drawn.
         deid_markers: canaries, controls and members carry a lead with ``___``.
+        n_prompt_controls: more controls that are only prompts. TPR at 1 % FPR needs 100 controls in all, at 0.1 % 1,000.
+        arms: see :class:`~cxrguard.data.prompt_form.PromptForm`; empty but in a study of the marker itself.
+        arm_shift: see there.
 
     """
 
@@ -43,6 +46,18 @@ class CanarySettings:
     n_members: int = 48
     max_share: float = 0.25
     deid_markers: bool = True
+    n_prompt_controls: int = 0
+    arms: Sequence[str] = ()
+    arm_shift: int = 0
+
+    def form(self, seed: int) -> PromptForm:
+        """The form of every prompt of the study."""
+        return PromptForm(seed, self.deid_markers, tuple(self.arms), self.arm_shift)
+
+    def canary_arms(self, seed: int) -> tuple[str, ...]:
+        """The arm of each canary; empty but in a study of the marker itself."""
+        form = self.form(seed)
+        return tuple(form.arm(i, self.arm_shift) for i in range(self.n)) if self.arms else ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,10 @@ class PromptedRecord:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members."""
+    """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members.
+
+    ``arms`` are the canaries' in a study of the marker itself, else empty.
+    """
 
     members: list[PromptedRecord]
     canaries: list[PromptedRecord]
@@ -65,6 +83,8 @@ class Study:
     repeats: tuple[int, ...]
     sanitizer_counts: dict[str, Any]
     n_quarantined: int
+    prompt_controls: list[PromptedRecord] = field(default_factory=list)
+    arms: tuple[str, ...] = ()
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
@@ -123,30 +143,41 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
         n=canaries.n,
         repeats=repeats,
         n_controls=canaries.n_controls,
-        form=PromptForm(seed=seed, deid_markers=canaries.deid_markers),
+        form=canaries.form(seed),
         seed=seed,
         max_share=canaries.max_share,
+        n_prompt_controls=canaries.n_prompt_controls,
     )
 
 
-def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int) -> Study:
-    """Run the sanitizer once over all prompts; refused and emptied ordinary samples are left out and counted."""
-    groups = {"members": planned.members, "canaries": planned.canaries, "controls": planned.controls, "heldout": planned.heldout}
-    records = [r for group in groups.values() for r in group]
-    result = sanitizer.sanitize([r.prompt for r in records])
+def sanitize_plan(
+    planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int, arms: Sequence[str] = ()
+) -> Study:
+    """Run the sanitizer over all prompts; refused and emptied ordinary samples are left out and counted.
+
+    So are refused and emptied prompt-only controls, but for the counts: those are the data set's.
+    """
+    groups = {name: getattr(planned, name) for name in ("members", "canaries", "controls", "heldout")}
+    result = sanitizer.sanitize([r.prompt for group in groups.values() for r in group])
+    borrowed = sanitizer.sanitize([r.prompt for r in planned.prompt_controls]) if planned.prompt_controls else None
+    groups["prompt_controls"] = planned.prompt_controls
+    texts, statuses = [*result.prompts], [*result.statuses]
+    if borrowed:
+        texts, statuses = texts + borrowed.prompts, statuses + borrowed.statuses
     kept: dict[str, list[PromptedRecord]] = {name: [] for name in groups}
-    names = [name for name, group in groups.items() for _ in group]
-    for name, record, text, status in zip(names, records, result.prompts, result.statuses, strict=True):
+    labelled = [(name, record) for name, group in groups.items() for record in group]
+    for (name, record), text, status in zip(labelled, texts, statuses, strict=True):
         if status in ("refused", "emptied") and name in ("canaries", "controls"):
             raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
         if status not in ("refused", "emptied"):
             kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
-    return Study(**kept, repeats=tuple(planned.repeats), sanitizer_counts=dict(result.counts), n_quarantined=n_quarantined)
+    counts = dict(result.counts)
+    return Study(**kept, repeats=tuple(planned.repeats), sanitizer_counts=counts, n_quarantined=n_quarantined, arms=tuple(arms))
 
 
 def check_study(study: Study, tokenizer: Any) -> None:
     """Planted prompts are told apart before sanitizing, after it, and as the token ids that the encoder sees."""
-    groups = {"canaries": study.canaries, "controls": study.controls, "members": study.members}
+    groups = {name: getattr(study, name) for name in ("canaries", "controls", "members", "prompt_controls")}
     if not study.canaries:
         return
     check_unique({name: [p.record.prompt for p in group] for name, group in groups.items()}, "original prompts")

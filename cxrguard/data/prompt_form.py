@@ -7,7 +7,7 @@ marker, so that prompts stay unique once the sanitizer has taken the lead's mark
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,9 @@ PLACES = _words(
     "paraspinal retrocardiac perihilar infraclavicular"
 )
 POOL = len(QUALITIES)
+MARKER = "___"
+ORDINARY_WORD = "baseline"  # one word for all, as the marker is one for all
+ARMS = ("marker", "word", "none")
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,30 @@ class PromptForm:
     Args:
         seed: another seed gives other decorations.
         deid_markers: write the lead, with its ``___``; False leaves it out.
+        arms: for a study of the marker itself: the lead keeps its marker (``marker``), has an ordinary word in its place
+            (``word``) or is left out (``none``), in turn over the records of a group.
+        arm_shift: turns the arms of the planted records round, so that over as many runs as there are arms each canary
+            is in each arm once, beside the same members.
 
     """
 
     seed: int
     deid_markers: bool = True
+    arms: tuple[str, ...] = ()
+    arm_shift: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.arms) - set(ARMS))
+        if unknown:
+            raise CxrguardError(f"canaries.arms knows {', '.join(ARMS)}, not {', '.join(unknown)}.")
+        if self.arms and not self.deid_markers:
+            raise CxrguardError("canaries.arms compares prompts with and without a marker; it needs data.deid_markers=true.")
+
+    def arm(self, index: int, shift: int = 0) -> str:
+        """The arm of the ``index``-th record of a group; ``marker`` where there is no study of it, ``none`` without markers."""
+        if not self.arms:
+            return "marker" if self.deid_markers else "none"
+        return self.arms[(index + shift) % len(self.arms)]
 
     def draw(self, n_members: int, n_planted: int, n_heldout: int = 0) -> DrawnForms:
         """Draw all decorations of a study.
@@ -125,7 +147,11 @@ class PromptForm:
         choices = draw.integers(0, [len(pools[0]), len(pools[1])], size=(n_planted, 2))
         # from the end, so that another number of canaries leaves the members' tails alone
         special = [self._make(pools, int(a), int(b), int(t)) for (a, b), t in zip(choices, planted[::-1], strict=True)]
-        return DrawnForms(special, plain[:n_members], plain[n_members:])
+        if not self.arms:
+            return DrawnForms(special, plain[:n_members], plain[n_members:])
+        turned = [_in_arm(d, self.arm(i, self.arm_shift)) for i, d in enumerate(special)]
+        rest = [_in_arm(d, self.arm(i)) for i, d in enumerate(plain)]
+        return DrawnForms(turned, rest[:n_members], rest[n_members:])
 
     def _ordinary(self, pools: list[list[str]], tails: np.ndarray, count: int) -> list[Decoration]:
         leads, clinical = len(pools[0]), len(pools[1])
@@ -145,6 +171,12 @@ class PromptForm:
         k = len(pools[2])
         own = (pools[2][tail // (k * k)], pools[3][tail // k % k], pools[4][tail % k])
         return Decoration(pools[0][lead] if self.deid_markers else "", pools[1][clinical], own)
+
+
+def _in_arm(decoration: Decoration, arm: str) -> Decoration:
+    if arm == "none":
+        return replace(decoration, lead="")
+    return decoration if arm == "marker" else replace(decoration, lead=decoration.lead.replace(MARKER, ORDINARY_WORD))
 
 
 def _fits(k: int, n_members: int, n_planted: int, n_heldout: int) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from cxrguard.diffusion.attention import CrossAttentionRecord, record_cross_attention
 
 
 class Denoiser(Protocol):
@@ -23,6 +27,10 @@ class Denoiser(Protocol):
         self, latents: Tensor, timesteps: Tensor, encoder_hidden_states: Tensor, uncond_hidden_states: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(ε(x_t, c), ε(x_t, ∅)); ``uncond_hidden_states [1, L, D]`` is the empty prompt's."""
+        ...
+
+    def record_cross_attention(self) -> AbstractContextManager[CrossAttentionRecord]:
+        """While it lasts, what the latest prediction attended to, ``[B, positions, L]`` a layer; of a pair only the text's."""
         ...
 
 
@@ -50,6 +58,7 @@ class UNetDenoiser:
         self.unet = unet
         self.alphas_cumprod = alphas_cumprod
         self.prediction_type = prediction_type
+        self._records: list[CrossAttentionRecord] = []
 
     def predict(self, latents: Tensor, timesteps: Tensor, encoder_hidden_states: Tensor) -> Tensor:
         """The raw output of the model, of its own prediction type."""
@@ -73,4 +82,16 @@ class UNetDenoiser:
         states = torch.cat([uncond_hidden_states.expand_as(encoder_hidden_states), encoder_hidden_states])
         noise_pred = self.predict_noise(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), states)
         noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+        for record in self._records:
+            record.keep(slice(len(latents), None))
         return noise_pred_text, noise_pred_uncond
+
+    @contextmanager
+    def record_cross_attention(self) -> Iterator[CrossAttentionRecord]:
+        """See :meth:`Denoiser.record_cross_attention` and :func:`cxrguard.diffusion.attention.record_cross_attention`."""
+        with record_cross_attention(self.unet) as record:
+            self._records.append(record)
+            try:
+                yield record
+            finally:
+                self._records = [other for other in self._records if other is not record]

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cxrguard.diffusion.loading import PipelineParts
+from cxrguard.probes.tokens import TokenLayout
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str]) -> Int[Tensor, "n l"]:
@@ -17,6 +18,29 @@ def tokenize(tokenizer: Any, prompts: Sequence[str]) -> Int[Tensor, "n l"]:
     length = tokenizer.model_max_length
     ids: Tensor = tokenizer(list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
     return ids
+
+
+def token_layout(tokenizer: Any, prompts: Sequence[str]) -> TokenLayout:
+    """Where the prompts' own tokens lie in what :func:`tokenize` gives; the end token is the last one before the padding.
+
+    That is CLIP's first EOS and BERT's ``[SEP]``, whatever the length and whatever pads.
+    """
+    length = tokenizer.model_max_length
+    given = tokenizer(
+        list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt", return_special_tokens_mask=True
+    )
+    end = given.attention_mask.sum(dim=1) - 1
+    own = (given.special_tokens_mask == 0) & (torch.arange(length) < end[:, None])
+    begin = torch.where(own.any(dim=1), own.int().argmax(dim=1), end)
+    return TokenLayout(begin, end, length)
+
+
+def count_truncated(tokenizer: Any, prompts: Sequence[str]) -> int:
+    """How many prompts are longer than the encoder takes, and are cut by :func:`tokenize`."""
+    if not prompts:
+        return 0
+    ids = tokenizer(list(prompts), verbose=False).input_ids
+    return sum(len(each) > tokenizer.model_max_length for each in ids)
 
 
 @torch.no_grad()

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.errors import BadInputError
+from cxrguard.probes.tokens import TokenLayout
 from cxrguard.randomness import normal
 
 
@@ -24,6 +26,8 @@ class ProbeBatch:
         keys: a hash a prompt; all noise is a function of (seed, key, draw), never of the place in the batch.
         seed: the run's probe seed.
         scheduler_config: config of the training schedule.
+        base: the checkpoint that fine-tuning started from, for the probes that compare with it.
+        tokens: where each prompt's own tokens lie, for the probes that tell them from the rest.
 
     """
 
@@ -33,12 +37,53 @@ class ProbeBatch:
     keys: tuple[str, ...]
     seed: int
     scheduler_config: Any
+    base: Denoiser | None = None
+    tokens: TokenLayout | None = None
 
     def noise(self, draw: int) -> Float[Tensor, "n c h w"]:
         """The ``draw``-th noise of every prompt."""
         shape = tuple(self.latents.shape[1:])
         drawn = [normal(shape, "probe", self.seed, key, draw) for key in self.keys]
         return torch.stack(drawn).to(self.latents.device)
+
+    def at(self, timestep: int, denoiser: Denoiser) -> Int[Tensor, " n"]:
+        """``timestep`` once a prompt.
+
+        Raises:
+            ValueError: If the denoiser's schedule has no such timestep.
+
+        """
+        if not 0 <= timestep < len(denoiser.alphas_cumprod):
+            raise ValueError(f"timestep {timestep} is not on the schedule (0 to {len(denoiser.alphas_cumprod) - 1})")
+        return torch.full((len(self.keys),), timestep, device=self.latents.device)
+
+    def require_base(self, probe_name: str) -> Denoiser:
+        """The base checkpoint.
+
+        Raises:
+            BadInputError: If none was given.
+
+        """
+        if self.base is None:
+            raise BadInputError(
+                f"the detector {probe_name!r} compares with the base checkpoint, and none was given. "
+                "Give the model that fine-tuning started from (ProbeBatch.base), or leave this detector out."
+            )
+        return self.base
+
+    def require_tokens(self, probe_name: str) -> TokenLayout:
+        """Where the tokens lie.
+
+        Raises:
+            BadInputError: If it was not given.
+
+        """
+        if self.tokens is None:
+            raise BadInputError(
+                f"the detector {probe_name!r} tells a prompt's own tokens from the end token and the padding, and was not told where they "
+                "lie. Give ProbeBatch.tokens (cxrguard.diffusion.encoding.token_layout makes it), or leave this detector out."
+            )
+        return self.tokens
 
     def split(self, size: int) -> list[ProbeBatch]:
         """Batches of at most ``size`` prompts; the scores do not depend on it."""
@@ -52,6 +97,8 @@ class ProbeBatch:
             self.keys[part],
             self.seed,
             self.scheduler_config,
+            self.base,
+            None if self.tokens is None else self.tokens[part],
         )
 
 
@@ -63,6 +110,9 @@ class Probe(Protocol):
         direction: ``"higher"`` or ``"lower"``: which scores mean memorized.
         evals_per_prompt: UNet evaluations a prompt (a conditional + unconditional pair counts two).
 
+    A probe that looks at the prompts' images has ``needs_images = True``, one that compares with the base checkpoint
+    ``needs_base = True``; see :func:`needs`.
+
     """
 
     name: str
@@ -72,3 +122,8 @@ class Probe(Protocol):
     def __call__(self, denoiser: Denoiser, batch: ProbeBatch) -> Float[Tensor, " n"]:
         """Score every prompt of ``batch``."""
         ...
+
+
+def needs(probe: Probe, what: str) -> bool:
+    """Whether a probe needs ``"images"`` or the ``"base"`` checkpoint; one that does not say needs neither."""
+    return bool(getattr(probe, f"needs_{what}", False))

@@ -27,6 +27,7 @@ class DenoisingLoss:
 
     name = "denoising_loss"
     direction = "lower"
+    needs_images = True
 
     def __init__(self, *, timesteps: Sequence[int] = (100, 300, 500, 700), seeds: int = 2) -> None:
         self.timesteps = tuple(timesteps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
@@ -11,40 +13,63 @@ from torch import Tensor
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
+from cxrguard.probes.text_difference import check_seeds, per_sample_norm
 
 
 def text_noise_norm(noise_pred_text: Float[Tensor, "n c h w"], noise_pred_uncond: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """‖ε(x_t, e_p) − ε(x_t, e_∅)‖₂ of each sample (Wen et al., ICLR 2024, eq. 3). Range [0, ∞); higher means memorized."""
-    difference = (noise_pred_text - noise_pred_uncond).float().flatten(1)
-    norms: Tensor = torch.linalg.vector_norm(difference, dim=1)
-    return norms
+    return per_sample_norm(noise_pred_text - noise_pred_uncond)
+
+
+def text_noise_norm_rms(noise_pred_text: Float[Tensor, "n c h w"], noise_pred_uncond: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    """:func:`text_noise_norm` / √numel: the root mean square of Δε, which latents of different sizes share.
+
+    Range [0, ∞); higher means memorized.
+    """
+    return text_noise_norm(noise_pred_text, noise_pred_uncond) / math.sqrt(noise_pred_text[0].numel())
 
 
 class TextNoiseNorm:
-    """Mean of :func:`text_noise_norm` over the first ``steps`` of the guided trajectory and ``seeds`` noises.
+    """Mean of :func:`text_noise_norm` over steps of the guided trajectory and ``seeds`` noises.
 
     Args:
         name: the name in the audit.
         steps: the first so many timesteps of the schedule; 1 is the first step, ``schedule_steps`` the published average.
+        at: in place of ``steps``, the places on the trajectory to average over, 0 the first. The trajectory is followed up to the
+            last of them, and every step on the way costs its evaluations.
         seeds: starting noises a prompt.
         schedule_steps: length of the trailing-spaced DDIM schedule.
         guidance_scale: guidance along the trajectory.
+        rms: divide by √numel (:func:`text_noise_norm_rms`).
 
     """
 
     direction = "higher"
 
     def __init__(
-        self, *, name: str = "text_noise_norm", steps: int = 1, seeds: int = 4, schedule_steps: int = 50, guidance_scale: float = 7.5
+        self,
+        *,
+        name: str = "text_noise_norm",
+        steps: int = 1,
+        at: Sequence[int] | None = None,
+        seeds: int = 4,
+        schedule_steps: int = 50,
+        guidance_scale: float = 7.5,
+        rms: bool = False,
     ) -> None:
         if not 1 <= steps <= schedule_steps:
             raise ValueError(f"steps must be 1 to schedule_steps ({schedule_steps}), not {steps}")
+        if at is not None and steps != 1:
+            raise ValueError("give steps (the first so many) or at (any places on the trajectory), not both")
+        self.at = tuple(range(steps)) if at is None else tuple(sorted(set(at)))
+        if not self.at or not 0 <= self.at[0] <= self.at[-1] < schedule_steps:
+            raise ValueError(f"at must hold places 0 to schedule_steps - 1 ({schedule_steps - 1}), not {list(self.at)}")
         self.name = name
-        self.steps = steps
-        self.seeds = seeds
+        self.seeds = check_seeds(seeds)
         self.schedule_steps = schedule_steps
         self.guidance_scale = guidance_scale
-        self.evals_per_prompt = 2 * steps * seeds
+        self.measure = text_noise_norm_rms if rms else text_noise_norm
+        self.evals_per_prompt = 2 * (self.at[-1] + 1) * seeds
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, batch: ProbeBatch) -> Float[Tensor, " n"]:
@@ -57,4 +82,5 @@ class TextNoiseNorm:
         steps = guided_trajectory(
             denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, batch.noise(seed), self.guidance_scale
         )
-        return [text_noise_norm(text, uncond) for text, uncond, _ in islice(steps, self.steps)]
+        places = islice(enumerate(steps), self.at[-1] + 1)
+        return [self.measure(text, uncond) for place, (text, uncond, _) in places if place in self.at]

@@ -127,9 +127,9 @@ def _sanitize(sanitizer: TextSanitizer, number: int, text: str) -> SanitizedRow:
             f"Row {number}: {residual} marker(s) left after sanitizing: nothing is written. Please report this, without the text."
         )
     # A text that is unchanged and has no marker now had none: most need no second look.
-    markers = {} if new == text and not residual else sanitizer.counts_by_convention(text)
+    markers = () if new == text and not residual else sanitizer.markers_of(text, result).by_convention
     edits = tuple((edit.rule, edit.action, edit.start, edit.end) for edit in result.edits)
-    return SanitizedRow(new, result.status, edits, tuple((name, n) for name, n in markers.items() if n), residual)
+    return SanitizedRow(new, result.status, edits, markers, residual)
 
 
 def sanitize_batches(batches: Iterable[B], settings: SanitizerSettings, workers: int = 1) -> Iterator[tuple[B, list[SanitizedRow]]]:

@@ -12,12 +12,13 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from cxrguard.errors import CxrguardError
-from cxrguard.sanitizer.conventions import find_markers
 from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.settings import SanitizerSettings
 
 SPAN_KEY = "deid_markers"
 _EXTENSIONS = ("sanitized", "sanitizer_edits", "sanitizer_status")
+# Where spaCy keeps a Doc's extensions. Written at once, since going by doc._ takes as long as half of a clean text's check.
+_KEYS: tuple[Any, ...] = tuple(("._.", name, None, None) for name in _EXTENSIONS)
 _DEFAULTS: dict[str, Any] = asdict(SanitizerSettings()) | {"conventions": list(SanitizerSettings().conventions)}
 
 
@@ -59,7 +60,7 @@ class DeidSanitizer:
 
     The Doc's own text stays as it is: a Doc's text cannot change. Nothing else of the Doc is read or written, so a user's
     model may stand before or after. spaCy's tokenizer, which runs first, is quadratic on a long run without blanks:
-    :class:`~cxrguard.sanitizer.sanitizer.PromptSanitizer` keeps such texts away from it.
+    :class:`~cxrguard.sanitizer.sanitizer.PromptSanitizer` needs none.
 
     Args:
         name: The component's name in its pipeline.
@@ -97,15 +98,15 @@ class DeidSanitizer:
                 f"{self.name} refused a text of {len(text)} characters: none of its repairs is known to keep every fact. "
                 "Look at the text, or set on_refused to drop."
             )
-        doc._.sanitized = result.text
-        doc._.sanitizer_status = result.status
-        doc._.sanitizer_edits = [asdict(edit) for edit in result.edits]
-        doc.spans[SPAN_KEY] = self._spans(doc, text)
+        values = (result.text, [edit.as_dict() for edit in result.edits], result.status)
+        doc.user_data.update(zip(_KEYS, values, strict=True))
+        markers = self._core.markers_of(text, result).spans
+        doc.spans[SPAN_KEY] = self._spans(doc, markers) if markers else []
         return doc
 
-    def _spans(self, doc: Doc, text: str) -> list[Span]:
+    def _spans(self, doc: Doc, markers: Sequence[tuple[int, int]]) -> list[Span]:
         # The tokenizer takes "___" apart, so markers are found in the text and widened to whole tokens; two in one token are one span.
-        found = (doc.char_span(start, end, alignment_mode="expand") for start, end in find_markers(text, self._core.conventions))
+        found = (doc.char_span(start, end, alignment_mode="expand") for start, end in markers)
         return list({(span.start, span.end): span for span in found if span is not None}.values())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,12 +1,10 @@
-"""Marker conventions: what a de-identification marker looks like, one YAML each under ``conventions/`` or the user's own."""
+"""Marker conventions: one YAML file each under ``conventions/``, or the user's own. How markers are found is in :mod:`.markers`."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,39 @@ import regex  # type: ignore[import-untyped]
 import yaml
 
 from cxrguard.errors import CxrguardError
+from cxrguard.sanitizer.markers import (
+    MARK,
+    REMEDY,
+    Collapsed,
+    Convention,
+    collapse,
+    counts,
+    find_markers,
+    has_marker,
+    residual_markers,
+    timed_spans,
+)
 
-# Stands for one marker while a text is repaired. Private use: no report has it, and if one does it is treated as a
-# marker, which is the safe side.
-MARK = "\ue0ff"
+__all__ = [
+    "AUTO",
+    "MARK",
+    "Collapsed",
+    "Convention",
+    "collapse",
+    "counts",
+    "find_markers",
+    "has_marker",
+    "known_conventions",
+    "load_convention",
+    "load_conventions",
+    "residual_markers",
+]
+
 AUTO = "auto"
 _FOLDER = files("cxrguard.sanitizer") / "conventions"
 
-# A user's pattern is given this long a text; a shipped one is linear and needs no clock.
-_SECONDS, _SECONDS_A_CHARACTER = 0.5, 1e-6
 _PROBE_LENGTH, _PROBE_SECONDS = 10_000, 0.25
 _PROBES = ("_", "_ ", "[**", "**]", "x", "X", " ", "\n", "a", "a ", "a.", "[", "<", "*", "1", "1/", "#", "Dr. ")
-_REMEDY = "Bound the repetitions ({0,80} for * and +) and put no repetition inside another one."
 _MAX_PATTERN = 20_000
 # No marker pattern may take any of these for one; the user's own are refused if they do.
 _PLAIN = (
@@ -38,80 +57,6 @@ _PLAIN = (
 _KEYS = {"name": str, "description": str, "opt_in": bool, "hints": list, "parts": dict, "markers": (list, dict), "examples": list}
 _PART = re.compile(r"\(\?&(\w+)\)")
 _FLAGS = re.compile(r"\(\?([aimsx]+)\)")
-
-
-@dataclass(frozen=True)
-class Convention:
-    """How one data set marks what was taken out.
-
-    Attributes:
-        name: The YAML file's name.
-        description: One or two sentences for people.
-        pattern: Matches one whole marker; linear in the length of the text unless ``timed``.
-        examples: Pairs (before, after) that the contract test runs.
-        hints: A text that holds none of these holds no marker; empty if nothing is known. They make clean texts cheap.
-        opt_in: Not part of ``auto``.
-        timed: The pattern is a user's and runs against a clock.
-
-    """
-
-    name: str
-    description: str
-    pattern: re.Pattern[str]
-    examples: tuple[tuple[str, str], ...]
-    hints: tuple[str, ...] = ()
-    opt_in: bool = False
-    timed: bool = False
-
-    @cached_property
-    def ascii_hints(self) -> tuple[str, ...]:
-        """The hints that an ASCII text can hold; Python knows of a text whether it is one."""
-        return tuple(hint for hint in self.hints if hint.isascii())
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Start and end of each match.
-
-        Raises:
-            CxrguardError: If a user's pattern takes too long.
-
-        """
-        if not self.timed:
-            return [m.span() for m in self.pattern.finditer(text)]
-        try:
-            return list(_timed_spans(self.pattern, text, _SECONDS + _SECONDS_A_CHARACTER * len(text)))
-        except TimeoutError:
-            raise CxrguardError(f"Marker convention {self.name!r}: ran out of time on {len(text)} characters. {_REMEDY}") from None
-
-
-@dataclass(frozen=True)
-class Collapsed:
-    """A text whose markers were shortened, and the way back to the offsets of the original.
-
-    Attributes:
-        text: The shortened text.
-        spans: Start and end of each marker in the original, in order, not overlapping.
-        short: Start and end of each marker in ``text``.
-
-    """
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    short: tuple[tuple[int, int], ...]
-
-    def to_original(self, position: int, *, end: bool = False) -> int:
-        """Maps an offset of ``text`` to the original.
-
-        Args:
-            position: Offset into ``text``.
-            end: The offset is the end of a span; inside a marker it then maps to the marker's end.
-
-        """
-        i = bisect_right(self.short, (position, -1 if end else len(self.text) + 1)) - 1
-        if i < 0:
-            return position
-        if position < self.short[i][1]:
-            return self.spans[i][1 if end else 0]
-        return self.spans[i][1] + position - self.short[i][1]
 
 
 def known_conventions() -> list[str]:
@@ -242,93 +187,13 @@ def _check_pattern(compiled: re.Pattern[str], source: str, where: str) -> None:
     units = dict.fromkeys([*_PROBES, *sorted(set(source))[:80]])
     try:
         for text in [*_PLAIN, *(unit * (_PROBE_LENGTH // len(unit)) + "\x00" for unit in units)]:
-            if list(_timed_spans(compiled, text, _PROBE_SECONDS, empty=True)) and text in _PLAIN:
+            if list(timed_spans(compiled, text, _PROBE_SECONDS, empty=True)) and text in _PLAIN:
                 raise CxrguardError(f"{where}: matches ordinary report text without any marker; make it narrower.")
     except TimeoutError:
-        raise CxrguardError(f"{where}: takes too long on a run of {_PROBE_LENGTH} characters. {_REMEDY}") from None
+        raise CxrguardError(f"{where}: takes too long on a run of {_PROBE_LENGTH} characters. {REMEDY}") from None
 
 
 def _check_examples(convention: Convention, where: str) -> None:
     for i, (before, after) in enumerate(convention.examples):
         if (before != after) != has_marker(before, [convention]) or has_marker(after, [convention]):
             raise CxrguardError(f"{where}: examples[{i}]: 'before' must hold a marker (unless nothing changes), 'after' none.")
-
-
-def _timed_spans(pattern: Any, text: str, seconds: float, *, empty: bool = False) -> Iterator[tuple[int, int]]:
-    return (m.span() for m in pattern.finditer(text, timeout=seconds) if empty or m.end() > m.start())
-
-
-def _may_match(convention: Convention, text: str, ascii_only: bool) -> bool:
-    if not convention.hints:
-        return True
-    # A loop, since any() with a generator takes as long as the search itself.
-    for hint in convention.ascii_hints if ascii_only else convention.hints:  # noqa: SIM110
-        if hint in text:
-            return True
-    return False
-
-
-def has_marker(text: str, conventions: Sequence[Convention]) -> bool:
-    """Whether a text holds a marker; fast where it holds none."""
-    ascii_only = text.isascii()
-    for c in conventions:  # noqa: SIM110 (a generator is slower)
-        if _may_match(c, text, ascii_only) and (c.spans(text) if c.timed else c.pattern.search(text)):
-            return True
-    return False
-
-
-def find_markers(text: str, conventions: Sequence[Convention]) -> list[tuple[int, int]]:
-    """Start and end of every marker, in order; markers that overlap or touch are one."""
-    ascii_only = text.isascii()
-    found: list[tuple[int, int]] = []
-    for convention in conventions:
-        if _may_match(convention, text, ascii_only):
-            found += convention.spans(text)
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(found):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def residual_markers(text: str, conventions: Sequence[Convention]) -> int:
-    """Number of markers in a text; 0 is what may enter a batch."""
-    return len(find_markers(text, conventions))
-
-
-def counts(text: str, conventions: Sequence[Convention]) -> dict[str, int]:
-    """Number of markers by convention; one that two conventions know counts for each."""
-    return {convention.name: residual_markers(text, [convention]) for convention in conventions}
-
-
-def collapse(text: str, conventions: Sequence[Convention], mark: str | None = MARK) -> Collapsed:
-    """Shortens every marker.
-
-    Args:
-        text: Any text.
-        conventions: What counts as a marker.
-        mark: Replaces each marker; None keeps the first four characters of those that are markers by these alone.
-
-    Returns:
-        The shortened text with its offsets.
-
-    """
-    parts: list[str] = []
-    short: list[tuple[int, int]] = []
-    spans = find_markers(text, conventions)
-    done = length = 0
-    for start, end in spans:
-        new = mark if mark is not None else _shorten(text[start:end], conventions)
-        length += start - done
-        parts += [text[done:start], new]
-        short.append((length, length + len(new)))
-        length += len(new)
-        done = end
-    return Collapsed("".join(parts) + text[done:], tuple(spans), tuple(short))
-
-
-def _shorten(marker: str, conventions: Sequence[Convention]) -> str:
-    head = marker[:4].rstrip()
-    return head if find_markers(head, conventions) == [(0, len(head))] else marker

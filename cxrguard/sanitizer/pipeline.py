@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cxrguard.sanitizer.conventions import MARK, Convention, collapse, find_markers, has_marker, load_conventions, residual_markers
+from cxrguard.sanitizer.conventions import MARK, Convention, has_marker, load_conventions, residual_markers
 from cxrguard.sanitizer.cues import CueRewriter
 from cxrguard.sanitizer.fact_check import keeps_facts
+from cxrguard.sanitizer.markers import Collapsed, Markers, Span, collapse_spans, scan
 from cxrguard.sanitizer.placeholders import place_with_spans
 from cxrguard.sanitizer.priors import find_priors
-from cxrguard.sanitizer.repair import Edit, edit_collapsed, edit_sentences, repair_marked, strip_sentence
+from cxrguard.sanitizer.repair import Edit, edit_collapsed, repair_marked, strip_sentence
 from cxrguard.sanitizer.segments import split_pieces
 from cxrguard.sanitizer.sentence import Outcome, dropped, repair_sentence
 from cxrguard.sanitizer.settings import ACTIONS, SanitizerSettings
@@ -34,12 +35,14 @@ class Sanitized:
         status: ``unchanged``, ``edited``, ``emptied`` (nothing but markers, headers or communication stood there) or
             ``refused`` (nothing could be kept safely).
         edits: What was done, as offsets into the original and rule names.
+        markers: Those of the original, for who asks about them next; None if it was not searched.
 
     """
 
     text: str
     status: str
     edits: tuple[Edit, ...] = ()
+    markers: Markers | None = field(default=None, compare=False, repr=False)
 
 
 class TextSanitizer:
@@ -73,16 +76,20 @@ class TextSanitizer:
         """Number of markers in ``text``; 0 is what may enter a batch."""
         return residual_markers(text, self.conventions)
 
+    def markers_of(self, text: str, result: Sanitized) -> Markers:
+        """The markers of ``text``, of which ``result`` is what :meth:`sanitize` said: it has searched already."""
+        return result.markers if result.markers is not None else scan(text, self.conventions)
+
     def counts_by_convention(self, text: str) -> dict[str, int]:
         """Number of markers of each convention in ``text``."""
-        return {convention.name: residual_markers(text, [convention]) for convention in self.conventions}
+        return scan(text, self.conventions).counts(self.conventions)
 
 
 def _then(first: Sanitized, second: Sanitized) -> Sanitized:
     """A step after another; the offsets of a second edit of an edited text are those of the whole, as its own have moved."""
     if second.status == "unchanged":
         return first
-    return Sanitized(second.text, second.status, first.edits + second.edits)
+    return Sanitized(second.text, second.status, first.edits + second.edits, first.markers)
 
 
 def check_action(action: str) -> None:
@@ -94,22 +101,33 @@ def sanitize_text(
     text: str, conventions: Sequence[Convention], action: str = "repair", *, complete: bool = True, seed: int = 0
 ) -> Sanitized:
     """Takes the markers out of one text of any length in linear time."""
-    check_action(action)
-    if action == "off" or not has_marker(text, conventions):
+    if action not in ACTIONS:
+        check_action(action)
+    if action == "off":
         return Sanitized(text, "unchanged")
-    if action in ("fill", "randomize", "surrogate"):
-        new, edits = _placed(text, conventions, action, seed, complete)
-        if not residual_markers(new, conventions):
-            return _judged(new, edits)
-        action = "repair"
+    markers = scan(text, conventions)
+    if not markers.spans:
+        return Sanitized(text, "unchanged", (), markers)
+    return _judged(*_changed(text, markers.spans, conventions, action, seed, complete), markers)
+
+
+def _changed(
+    text: str, spans: Sequence[Span], conventions: Sequence[Convention], action: str, seed: int, complete: bool
+) -> tuple[str, list[Edit]]:
+    """The text without the markers at ``spans``, and what was done; empty if no way of doing it passes the fact check."""
     # One mark a run: the check then sees "3.2 x <mark> cm" and the numbers a marker is glued to.
-    short = collapse(text, conventions)
+    short = collapse_spans(text, spans)
+    if action in ("fill", "randomize", "surrogate"):
+        new, edits = _placed(text, short, action, seed, complete)
+        if not has_marker(new, conventions):
+            return new, edits
+        action = "repair"
     original = short.text
     for change in _steps(action, complete):
         new, edits = edit_collapsed(short, change)
-        if not residual_markers(new, conventions) and keeps_facts(original, new):
-            return _judged(new, edits)
-    return Sanitized("", "refused", (Edit("fact_check", "refuse", 0, len(text)),))
+        if not has_marker(new, conventions) and keeps_facts(original, new):
+            return new, edits
+    return "", [Edit("fact_check", "refuse", 0, len(text))]
 
 
 def _steps(action: str, complete: bool) -> tuple[Step, ...]:
@@ -123,20 +141,26 @@ def _drop(sentence: str) -> Outcome:
     return dropped(sentence, "marked")
 
 
-def _judged(new: str, edits: Sequence[Edit]) -> Sanitized:
-    # Only a short text can be headers alone.
-    if len(new) > _HEADERS_ALONE or any(_WORD.search(piece.text) for piece in split_pieces(new) if piece.kind == "sentence"):
-        return Sanitized(new, "edited", tuple(edits))
-    return Sanitized("", "refused" if any(edit.lost for edit in edits) else "emptied", tuple(edits))
+def _judged(new: str, edits: Sequence[Edit], markers: Markers | None = None) -> Sanitized:
+    if _says_something(new):
+        return Sanitized(new, "edited", tuple(edits), markers)
+    return Sanitized("", "refused" if any(edit.lost for edit in edits) else "emptied", tuple(edits), markers)
 
 
-def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int, complete: bool) -> tuple[str, list[Edit]]:
+def _says_something(text: str) -> bool:
+    # Only a short text can be headers alone, and each ends on a colon: a word behind the last one is no header's.
+    if len(text) > _HEADERS_ALONE or _WORD.search(text, text.rfind(":") + 1):
+        return True
+    return any(_WORD.search(piece.text) for piece in split_pieces(text) if piece.kind == "sentence")
+
+
+def _placed(text: str, short: Collapsed, action: str, seed: int, complete: bool) -> tuple[str, list[Edit]]:
     """Replaces the markers sentence by sentence; a sentence in which none can be placed is repaired.
 
     The check puts the marks back over what was placed: all the rest must be as it was.
     """
     key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    kinds = [text[start:end].strip("[]*<>{}_ ") for start, end in find_markers(text, conventions)]
+    kinds = [text[start:end].strip("[]*<>{}_ ") for start, end in short.spans]
     first = 0
 
     def change(sentence: str) -> Outcome:
@@ -151,7 +175,7 @@ def _placed(text: str, conventions: Sequence[Convention], action: str, seed: int
             back = back[:start] + MARK + back[end:]
         return Outcome(placed.text, action, action) if keeps_facts(sentence, back) else repair_sentence(sentence, complete)
 
-    return edit_sentences(text, conventions, change)
+    return edit_collapsed(short, change)
 
 
 def drop_priors(text: str, complete: bool = True) -> Sanitized:

@@ -11,64 +11,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cxrguard.sanitizer.conventions import MARK
+from cxrguard.sanitizer.tags import tag_of
+from cxrguard.sanitizer.tidying import HOLE
+from cxrguard.sanitizer.vocabulary import (
+    ABOUT,
+    AGE,
+    CHANGE,
+    COMPARED,
+    DONE,
+    DOT,
+    EPONYM,
+    MARKS,
+    MODIFIED,
+    NUM,
+    OPERATION,
+    PASSED,
+    PERIOD,
+    PERSON,
+    PHRASE,
+    QUANTITY,
+    SIZE,
+    STOP,
+    STUDY,
+    TIME_MARK,
+    UNIT,
+    WHEN,
+    YO,
+)
 
-HOLE = "\ue0fe"
-
-_CLOCK = r"\d{1,2}[:.]\d{2}(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?|noon|midnight|\d{4} (?:hours|hrs)"
-_M = rf"{MARK}(?:[/:-]{MARK})*"
-_TIME_MARK = rf"{_M}(?: ?[ap]\.?m\b\.?| (?:hours|hrs)\b| o'clock)?"
-_WHEN = rf"(?:approximately |around |about )?(?:{_TIME_MARK}|(?:{_CLOCK}) (?:on|of) {_M})(?:,? (?:at |and |to |on |of |through |approximately )?(?:{_TIME_MARK}|{_CLOCK})){{0,4}}"
-_STUDY = (
-    r"studies|study|exams?|examinations?|films?|radiographs?|x-?rays?|radiography|radiographic|ct|cta|mri|mr|pet|pet-ct|scans?|images?|imaging|"
-    r"tomogram|tomography|scout|views?|cxr|series|report|visit|admission|topogram|priors?|comparison|comparisons"
-)
-_BEFORE = (
-    r"the|an?|this|that|his|her|patient's|prior|previous|earlier|most|recent|last|latest|outside|same|chest|thoracic|abdominal|abdomen|pelvis|pa|ap|"
-    r"lateral|and|frontal|portable|from|of|on|dated|performed|obtained|taken|acquired|done|multiple|several|date|day|as|far|back|"
-    r"available|nearest|immediate|preceding|remote|old|older|single|two|upright|supine|semi-upright|torso|radiographs?|at|in|initial|baseline|"
-    r"preoperative|postoperative|hospital|reference|made"
-)
-_WORDS = rf"(?:(?:{_BEFORE}|{_STUDY}),? ){{0,12}}"
-_AFTER = rf"(?:'s)?(?: (?:chest|thoracic|abdominal|portable|ap|pa|frontal|lateral|and|prior|outside|hospital|{_STUDY})\b){{0,6}}"
-_PHRASE = rf"{_WORDS}{_WHEN}{_AFTER}"
-_COMPARED = (
-    r"(?:(?:as |when |if )?(?:allowing for differences in technique,? )?(?:compar(?:ed|ing|ison|able)|correlat(?:ed|ion))(?: is| was)?(?: made| is made| was made)? (?:with|to|of|against)|"
-    r"in (?:direct )?comparison (?:with|to|of)|with comparison to|by comparison (?:with|to)|relative to|as against|with reference to|in contrast to)"
-)
-_CHANGE = (
-    r"unchanged|changed?|changes|stable|improved?|improving|improvement|worse|worsen(?:ed|ing)|increased?|decreased?|larger|smaller|progress(?:ed|ion)|different|"
-    r"similar|resolved|persistent|new|enlarged|advanced|lower|higher|cleared|clearing|removed|inserted|placed|repositioned|difference"
-)
-_DOT = r"(?= ?[.;!?)]| ?$)"
-_STOP = r"(?= ?[.,;!?)]| ?$)"
-_PERSON = r"woman|man|female|male|lady|gentleman|girl|boy|patient|pt|person|infant|child|neonate|[FM]"
-_AGE = rf"{MARK}(?:[ -]?(?:years?|yrs?|yr?|y|months?|mo|weeks?|days?))?[ /.-]{{0,2}}(?:old|o|of age)\b\.?,?"
-_YO = rf"(?:{_AGE}|{MARK}[ -]?(?:yo|y/o|y\.o\.?|yrs?|years?|-?yo)\b)"
-_N = r"\d{1,4}(?:\.\d{1,3})?"
-_UNIT = r"(?:[cm]m|millimeters?|centimeters?)"
-_SIZE = rf"(?:{_N}|{MARK})"
-_ABOUT = r"(?:approximately |about |roughly |nearly |up to |at least |at most |less than |more than |greater than |larger than |maximally |~ ?)"
-_COMM = (
-    r"discuss(?:ed|ion)|communicat(?:ed|ion)|notif(?:ied|ication)|telephon(?:ed|e|ically)|phoned?|paged?|called|informed|conveyed|relayed|d/w|"
-    r"spoke|spoken|reported (?:to|by)|e-?mail(?:ed)?|made aware|alerted|read back|readback|verbally|acknowledged|posted to|flagged to"
-)
-_MODIFIED = r"definite|definitive|acute|focal|radiographic|convincing|other|gross|obvious|clear|significant|large|new|discrete|overt|frank|specific|suspicious"
-
-# Said to a person, not seen in the picture: the sentence holds times and names, and goes whole.
-COMMUNICATION = re.compile(
-    rf"\b(?:{_COMM}|dictated|transcribed|electronically signed|signed by|reviewed (?:by|with|and)|attending|wet read|critical results?|preliminary (?:report|read)|"
-    r"interpreted by|telephone|dr\.? \S{1,20} (?:was|has been|is) (?:aware|notified))\b",
-    re.IGNORECASE,
-)
-_COMM_TAIL = re.compile(
-    rf"(?:[,;]| -+| \() ?(?:and |which |a finding |findings? |this |these |results? |as |the |were |was |have |has |had |been |is |are |immediately |subsequently |also |that ){{0,6}}"
-    rf"(?:{_COMM})\b.*$|,? (?:and|which) (?:was |were |has been |have been )?(?:then |immediately |subsequently )?(?:{_COMM})\b.*$",
-    re.IGNORECASE,
-)
-_COMM_OF = re.compile(
-    rf"^(?:the )?(?:findings?|results?|presence|impression|diagnosis|new finding|critical finding) of (?P<what>[^{MARK},;:]{{4,160}}?) (?:was|were|has been|have been|is|are) (?:{_COMM})\b",
-    re.IGNORECASE,
-)
 NEGATION = re.compile(r"\b(?:no|not|without|neither|nor|never|den(?:y|ies)|negative|absen\w+|free|n't)\b", re.IGNORECASE)
 
 
@@ -80,7 +50,7 @@ class Rule:
         name: Goes into the edit record.
         pattern: What is replaced.
         new: The replacement.
-        unless: The rule does not apply to a sentence in which this is found.
+        unless: The rule does not apply where this is found in what stands before it in its clause, or in a clause's end like "is not seen".
         completes: The rule writes a word that was not there.
 
     """
@@ -101,6 +71,61 @@ _SIZE_MATTERS = re.compile(NEGATION.pattern + r"|\b(?:than|previous\w*|prior|lea
 _PAST_NEGATION = re.compile(r"\b(?:no|not|without|never)\b", re.IGNORECASE)
 
 
+_BREAK = re.compile(r"[;:]| but | // |\. ")
+_DENIED_AFTER = re.compile(r"[^,;.]{0,80}?\b(?:not|than|absent|excluded|unlikely|resolved)\b", re.IGNORECASE)
+
+
+def substitute(rule: Rule, sentence: str) -> str:
+    """The sentence after one rule."""
+    unless = rule.unless
+    if unless is None:
+        return rule.pattern.sub(rule.new, sentence)
+
+    def one(match: re.Match[str]) -> str:
+        before = _BREAK.split(sentence[: match.start()])[-1]
+        if unless.search(before) or _DENIED_AFTER.match(sentence, match.end()):
+            return match.group()
+        return match.expand(rule.new) if isinstance(rule.new, str) else rule.new(match)
+
+    return rule.pattern.sub(one, sentence)
+
+
+def _bracketed(match: re.Match[str]) -> str:
+    """What stays of a remark in brackets: the parts without a marker that point nowhere."""
+    inner = match.group()[2:-1] if match.group()[0] == " " else match.group()[1:-1]
+    if _POINTER.match(inner):
+        return HOLE
+    parts = [_SINCE.sub("", part).strip() for part in re.split(r"[,;]", inner)]
+    kept = [part for part in parts if MARK not in part and part and not _POINTER.match(part)]
+    if not kept or not re.match(r"[^\W\d_]{3}", kept[0]) or any(len(part.split()) > 4 for part in kept):
+        return HOLE
+    opening, closing = ("(", ")") if match.group()[-1] == ")" else ("[", "]")
+    return f"{' ' if match.group()[0] == ' ' else ''}{opening}{', '.join(kept)}{closing}"
+
+
+_SINCE = re.compile(rf"(?<=[a-z]) (?:since|from|compared (?:with|to)|relative to|as of|on|versus|vs\.?) (?:\w+ ){{0,4}}{WHEN}$", re.IGNORECASE)
+_POINTER = re.compile(rf"(?:see|series|ser|se|image|im|images|slice|compared?|since|on|at|from|as|per|by|date|dated|{STUDY}|previously|prior|was|formerly|dr|or|and|but|not|no|likely|possibly|probably|\?|discussed|[a-h\d]$)\b|\?", re.IGNORECASE)
+
+
+def _enumerated(match: re.Match[str]) -> str:
+    """A list inside a sentence ("(a) M, (b) edema, and (c) M") without its masked items; a single one needs no letter."""
+    items = [item.strip(" ,;") for item in re.split(r"(?:,|;)? ?(?:and )?\([a-h1-9]\) ?", match.group(0))][1:]
+    kept = [item for item in items if item and MARK not in item]
+    if not kept:
+        return match.group()
+    if len(kept) == 1:
+        return kept[0]
+    letters = "abcdefgh" if "(a)" in match.group(0) else "12345678"
+    parts = [f"({letter}) {item}" for letter, item in zip(letters, kept, strict=False)]
+    return ", ".join(parts[:-1]) + (", and " if len(parts) > 2 else " and ") + parts[-1]
+
+
+def _one_marker(match: re.Match[str]) -> str:
+    """One marker for two ("mild M and M atelectasis"); an adjective of the first need not be the noun's."""
+    first = match.group("first")
+    return MARK if not first or (tag_of(first) == "A" and first.lower() not in ("left", "right", "new", "stable", "bilateral")) else f"{first} {MARK}"
+
+
 def _sizes(match: re.Match[str]) -> str:
     """The dimensions that are known, with the unit."""
     known = [part for part in re.split(r" ?[x×] ?", match.group("dims")) if MARK not in part]
@@ -116,88 +141,158 @@ def _placed(match: re.Match[str]) -> str:
     return HOLE
 
 
+def _seen(match: re.Match[str]) -> str:
+    """A participle stays where it is the predicate: "was incompletely evaluated on M"."""
+    if match.group()[0] != "," and re.search(r"\b(?:is|are|was|were|been)(?: \w{1,20}ly)?$", match.string[max(0, match.start() - 30) : match.start()]):
+        return re.sub(r" (?:also )?(?:on|in|at|from|by|since) .*$", "", match.group()) + HOLE
+    return HOLE
+
+
 def _carrier(match: re.Match[str]) -> str:
     tail = match.group(3)
-    return f"{match.group(1)}{match.group(2)} signs {tail}" if tail in ("of", "for") else f"{match.group(1)}{match.group(2)} findings {tail}"
+    one = re.search(r"\b(?:is|was|been) $", match.string[max(0, match.start() - 6) : match.start()])
+    word = "sign" if tail in ("of", "for") else "finding"
+    return f"{match.group(1)}{match.group(2)} {word}{'' if one else 's'} {tail}"
 
 
 RULES: tuple[Rule, ...] = (
+    _rule("enumeration", r"\((?:a|1)\) [^()]{0,200}(?:\([b-h2-9]\) [^()]{0,200}?){1,7}(?=[.;]|$)", lambda m: _enumerated(m) if MARK in m.group() else m.group()),
+    _rule("parenthesis", rf" ?\([^()]{{0,300}}{MARK}[^()]{{0,300}}\)| ?\[[^\[\]]{{0,300}}{MARK}[^\[\]]{{0,300}}\]", _bracketed),
     _rule("parenthesis", rf" ?\([^()]{{0,300}}{MARK}[^()]{{0,300}}\)| ?\[[^\[\]]{{0,300}}{MARK}[^\[\]]{{0,300}}\]"),
     _rule("x_ray", rf"\b(x)-{MARK}(?:'?s)?(?![\w{MARK}-])", "radiograph", completes=True),
-    _rule("lymph_nodes", rf"\b(a|single|one)( (?:[a-z-]{{2,20}} ){{0,4}}lymph) {MARK}(?![\w{MARK}])", r"\1\2 node", completes=True),
+    _rule("lymph_nodes", rf"\b(a|single|one)( (?:[a-z-]{{2,20}} ){{0,4}}lymph) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1\2 node", completes=True),
     _rule("lymph_nodes", rf"\b(lymph) {MARK} (?=(?:is|has|was|appears|remains)\b)", r"\1 node ", completes=True),
-    _rule("lymph_nodes", rf"\b(lymph) {MARK}(?![\w{MARK}])", r"\1 nodes", completes=True),
+    _rule("lymph_nodes", rf"\b(lymph) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1 nodes", completes=True),
     _rule("costophrenic_angle", rf"\b((?:bilateral|both|the lateral|posterior and lateral) (?:[a-z]{{3,15}} )?costophrenic) {MARK}(?= (?!blunting)|[.,;]|$)", r"\1 angles", completes=True),
     _rule("costophrenic_angle", rf"\b(costophrenic) {MARK} (?=are\b|were\b)", r"\1 angles ", completes=True),
-    _rule("costophrenic_angle", rf"\b(costophrenic) {MARK}(?![\w{MARK}])", r"\1 angle", completes=True),
+    _rule("costophrenic_angle", rf"\b(costophrenic) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1 angle", completes=True),
+    _rule(
+        "view",
+        r"\b((?:pa|ap|frontal|lateral|portable|upright|supine|semi-?erect|erect|views?|two|single|of the)(?:,? (?:and |& |view |views )?(?:pa|ap|frontal|lateral|portable|upright|supine|erect|of|the))* chest) "
+        rf"{MARK}(?=[.,;:]| ?$)",
+        r"\1",
+    ),
     _rule("normal_limits", rf"\b(within normal) {MARK}(?![\w{MARK}])", r"\1 limits", completes=True),
     # Ages.
-    _rule("age", rf"{_YO}[ -]?(?=(?:[a-z-]{{3,16}} ){{0,3}}(?:{_PERSON})\b)"),
-    _rule("age", rf"{MARK}[ -](?=(?:{_PERSON})\b)(?!{MARK}[ -](?:patient|pt|person|[FM])\b)"),
-    _rule("age", rf",? ?\b(?:aged?|at (?:the )?age(?: of)?|age:?) (?:of )?(?:approximately )?{MARK}(?:[ -]?(?:years?|yrs?)(?: old)?)?{_STOP}"),
-    _rule("age", rf",? who is (?:now )?{_YO}"),
-    _rule("age", rf"(?<=patient), {_YO},?|(?<=woman), {_YO},?|(?<=man), {_YO},?"),
-    _rule("age_patient", rf"{_YO}[ -]?{MARK}(?= (?:with|who|status|presenting|s/p|presents|here|for|after|post)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
-    _rule("age_patient", rf"{_YO}(?= (?:with|who|status|presenting|s/p|presents|admitted|after|post|here|for|in|from|undergoing|post-?op)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
-    _rule("age", rf"^{_YO} (?=[a-z])"),
+    _rule("patient_name", rf"^{MARK} is (?=an? (?:{MARK}|\d{{1,3}})[ -]?(?:years?|yrs?|yo|y/o|y\.o))", "The patient is ", completes=True),
+    _rule("code", rf"^[A-Z]?\d{{2,3}}\.\d{{1,2}},? (?={MARK}[ -])"),
+    _rule("age", rf"\b(woman|man|female|male|lady|gentleman|girl|boy|patient|pt|infant|child) (?:of|aged) {MARK}(?: ?(?:years?|yrs?|months?)(?: of age| old)?)?(?= with| who|[.,;]| ?$)", r"\1"),
+    _rule("age", rf"\b\d{{1,3}}[ -]{MARK}[ -](?:of age|old)[ -]?(?=[a-z])"),
+    _rule("age", rf"\b(patient|pt|woman|man|female|male|he|she) is (?:now )?(?:an? )?{YO} (?=(?:with|who|presenting|status|s/p)\b)", r"\1 "),
+    _rule("age", rf"\b(patient|pt|he|she) is (?:now )?(?:an? )?{YO}[ -]?{MARK} (?=(?:with|who|presenting|status|s/p)\b)", r"\1 "),
+    _rule("duration", rf",? (?:over|for|during|past|last) (?:the )?(?:past |last )?{MARK} {PERIOD}(?= (?:with|and)\b)", HOLE, _PAST_NEGATION),
+    _rule("age", rf"{YO}(?![ -]?old\b)[ -]?(?=(?:[a-z{MARK}-]{{1,24}} ){{1,3}}(?:{PERSON})\b)"),
+    _rule("age_inside", rf"^(?:clinical )?(?:history|indication):? \d{{1,2}}{MARK}(?= (?:with|who|status|s/p|presenting)\b)", "Patient", completes=True),
+    _rule("age_inside", rf"\b\d{{1,2}}{MARK}(?:[ -]?(?:years?|yrs?|yo|old))*[ -](?=(?:[a-z-]{{3,16}} ){{0,2}}(?:{PERSON})\b)"),
+    _rule("age_inside", rf"\b\d{{1,2}}{MARK}(?= (?:with|who|s/p|presenting)\b)", f"{HOLE}patient", completes=True),
+    # Times that passed.
+    _rule("duration", rf",? ?\b(?:(?:for|since|about|x) ?)?(?:\d{{1,3}}|one|two|three|four|five|six|several|few|an?) {MARK} (?:ago|earlier|prior)\b|,? ?\bx ?\d{{1,3}} {MARK}(?=[,;.]| ?$| (?:and|with)\b)"),
+    _rule("last", rf",? (?:since |for |over |in |on |during )?(?:the )?(?:last|this|past|next) {MARK}{STOP}", HOLE, _PAST_NEGATION),
+    _rule("onset", rf"{MARK}[ -]onset (?:of )?(?=[a-z])"),
+    _rule("history", rf"{MARK}[ -]?{PERIOD}(?:['’]s?)? (?:of )?(?=(?:history|hx|course|duration|follow-?up|interval)\b)"),
+    _rule("duration", rf"(?<!\ban )(?<!\ba )(?:{PASSED}) (?:of|h/o) (?=[a-z])"),
+    _rule("day_number", rf",? ?\b(?:pod|post-?op(?:erative)? day|hd|hospital day|day of life|dol|icu day)(?: ?#| number)? ?(?<=[ #]){MARK}(?: (?:from|after|following|of)(?= ))?"),
+    _rule("patient_name", rf"\b(pt|patient) {MARK}(?= (?:s/p|status|w/|p/w|c/o|h/o|here)\b)", r"\1"),
+    _rule("hospital", rf",? (?:at|from|to|in|by) (?:the )?(?:outside )?{MARK} (?:hospital|medical center|clinic|er|ed|emergency (?:room|department)|nursing home|nursing facility|cent(?:er|re)|rehab(?:ilitation)?|facility)\b(?! (?:{STUDY})\b)"),
+    _rule("age", rf"{YO}[ -]?(?=(?:[a-z-]{{3,16}} ){{0,3}}(?:{PERSON})\b)"),
+    _rule("age", rf"{MARK}[ -](?=(?:{PERSON})\b)(?!{MARK}[ -](?:patient|pt|person|[FM])\b)"),
+    _rule("age", rf",? ?\b(?:aged?|at (?:the )?age(?: of)?|age:?) (?:of )?(?:approximately )?{MARK}(?:[ -]?(?:years?|yrs?)(?: old)?)?{STOP}"),
+    _rule("age", rf",? who is (?:now )?{YO}"),
+    _rule("age", rf"(?<=patient), {YO},?|(?<=woman), {YO},?|(?<=man), {YO},?"),
+    _rule("age_patient", rf"{YO}[ -]?{MARK}(?= (?:with|who|status|presenting|s/p|presents|here|for|after|post)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
+    _rule("age_patient", rf"{YO}(?= (?:with|who|status|presenting|s/p|presents|admitted|after|post|here|for|in|from|undergoing|post-?op)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
+    _rule("age", rf"(?:^|(?<=\ba )|(?<=\ban )|(?<=\bthis )|(?<=\bthe )){AGE}[ -]?(?=[a-z{MARK}])(?!with|who|for|in|from)|^{YO} (?=[a-z])"),
     Rule("age_sex", re.compile(rf"{MARK} ?(?=[FM]\b(?: (?:with|w/|who|s/p|p/w|presenting|status|c/o|h/o|here|a/w|post|after|and)|[,.;]| ?$))"), HOLE),
+    _rule("in_place", rf" (?:is|are|remains?|lies) (?:again |still )?(?:in|at) {MARK},? (?=with\b)", f"{HOLE} "),
+    _rule("at_least", rf"\bat {MARK} (?=(?:the|one|two|three|four|five|\d{{1,2}}) [a-z-]{{3,}})(?!\w+ (?:am|pm|hours?|hrs|days?)\b)"),
+    _rule("note", rf"\bnote {MARK} of (?={MARK}?[a-z ])", "note of "),
+    _rule("technique_lead", rf"^(?:considering|allowing for|given) (?:the )?(?:differences? in )?(?:technique|technical factors|inspiration|(?:patient )?position(?:ing)?|rotation),? {MARK},? (?=[a-z])"),
+    _rule("quantity_noun", rf"(?:^|(?<=with ))(scattered|minimal|mild|patchy|streaky|linear|subtle) {MARK} of (?!the\b|an?\b)(?=[a-z])", r"\1 "),
+    _rule("change_degree", rf"\b((?:size|number|appearance|extent|opacity|opacities|density|{CHANGE})) {MARK} (?=(?:compared|relative) (?:to|with)\b)", r"\1 "),
+    _rule("status_post", rf"\b(patient|pt|he|she) is (?:status[ -]post|s/p) {MARK} (?=with\b)", r"\1 "),
     # People.
-    _rule("possessive", rf"\b(?:mr|mrs|ms|miss|dr|drs|doctor|patient|pt)\.? {_M}['’]s (?=[a-z])", "the ", completes=True),
-    _rule("possessive", rf"(?<![\w-]){_M}['’]s (?=[a-z])"),
-    _rule("patient_name", rf"\b(?:mr|mrs|ms|miss)\.? {_M}(?= [a-z])", "the patient", completes=True),
-    _rule("patient_name", rf"\b((?:the )?(?:patient|pt))(?:,? (?:named?|mr\.?|mrs\.?|ms\.?))? {_M},?(?= (?:is|was|has|had|with|who|presents|presented|underwent)\b)", r"\1"),
-    _rule("doctor", rf",? (?:as )?(?:(?:placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed) )?(?:by|per) (?:(?:the )?(?:referring |ordering |attending )?(?:physician|provider|radiologist|surgeon|service|team),? )?(?:drs?\.?|doctor|nurse|np|pa|md|physician|team|resident) ?{_M}(?:,? (?:and|or) (?:drs?\.?|doctor)? ?{_M})?(?:,? (?:md|m\.d|np|pa|rn))?(?: (?:at|on) {_WHEN})?{_STOP}", _placed),
-    _rule("doctor", rf",? by {_M}(?: (?:at|on) {_WHEN})?{_DOT}"),
+    _rule("possessive", rf"\b(?:mr|mrs|ms|miss|dr|drs|doctor|patient|pt)\.? {MARKS}['’]s (?=[a-z])", "the ", completes=True),
+    _rule("possessive", rf"(?<![\w-]){MARKS}['’]s (?=[a-z])(?!(?:{EPONYM})\b)"),
+    _rule("patient_name", rf"\b(?:mr|mrs|ms|miss)\.? {MARKS}(?= [a-z])", "the patient", completes=True),
+    _rule("patient_name", rf"\b((?:the )?(?:patient|pt))(?:,? (?:named?|mr\.?|mrs\.?|ms\.?))? {MARKS},?(?= (?:is|was|has|had|with|who|presents|presented|underwent)\b)", r"\1"),
+    _rule(
+        "doctor",
+        rf",? (?:as )?(?:(?:placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed) )?(?:by|per) (?:(?:the )?(?:referring |ordering |attending )?(?:physician|provider|radiologist|surgeon|service|team),? )?(?:drs?\.?|doctor|nurse|np|pa|md|physician|team|resident) ?{MARKS}(?:,? (?:and|or) (?:drs?\.?|doctor)? ?{MARKS})?(?:,? (?:md|m\.d|np|pa|rn))?(?: (?:at|on) {WHEN})?{STOP}",
+        _placed,
+    ),
+    _rule("doctor", rf",? by {MARKS}(?: (?:at|on) {WHEN})?{DOT}"),
     # Sizes.
-    _rule("dimension", rf"\b(?<![.\d])(?P<dims>{_SIZE}(?: ?[x×] ?{_SIZE}){{1,2}})(?P<unit>[ -]?{_UNIT}\b)", _sizes),
-    _rule("dimension_range", rf",? from {_SIZE}(?: ?{_UNIT})?(?= to {_N} ?{_UNIT}\b)", lambda m: HOLE if MARK in m.group() else m.group()),
-    _rule("quantity", rf"{_ABOUT}?{MARK}(?:[ -]to[ -]{_SIZE})? ?{_UNIT}(?= (?:above|below|superior to|inferior to|proximal to|distal to|beyond|past)\b)"),
-    _rule("measuring", rf",? ?(?:which |that |and |now |currently |each )?(?:measur(?:es|ed|ing)|spanning|sized?) (?:now )?{_ABOUT}{{0,2}}{MARK}(?: ?[x×] ?{MARK}){{0,2}}(?:[ -]?{_UNIT})?(?: (?:in|at) (?:(?:its |the )?(?:greatest |maximum |maximal |largest |long |short |transverse |craniocaudal )?(?:axis )?(?:dimensions?|diameter|size|width|axis)|width|size|length|thickness))?{_STOP}"),
-    _rule("size", rf"{_ABOUT}{{0,2}}{MARK}(?: ?[x×-] ?{MARK}){{0,2}}[ -]?{_UNIT}[ -](?=[a-z-]{{3,}})", HOLE, _SIZE_MATTERS),
-    _rule("size_of", rf",? (?:of|at) {_ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{_UNIT}(?: in (?:greatest |maximum |maximal )?(?:dimension|diameter|size))?{_STOP}", HOLE, _SIZE_MATTERS),
+    _rule("dose", rf"{MARK} ?(?:mg|mcg|gm?|units?) (?=[a-z])"),
+    _rule("dose", rf"\b(\d[\d.,]{{0,6}} ?(?:mg|mcg|gm?|ml|units?)) {MARK}(?= [a-z]| ?[.,;)]| ?$)", r"\1"),
+    _rule(
+        "previous_size",
+        rf",? ?\(?(?:previously|formerly|prior|earlier|was|were|compared (?:to|with)|as compared (?:to|with)|from|versus|vs\.?) (?:measur(?:ed|ing) )?{ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{QUANTITY}(?: (?:on|in|at) {WHEN})?\)?(?=,? (?:and|but) (?:is|are|now|has|have|currently|measures)\b)(?:,? (?:and|but))?",
+    ),
+    _rule("previous_size", rf",? (?:previously|formerly|compared (?:to|with)|as compared (?:to|with)|versus|vs\.?|from|increased from|decreased from) (?:measur(?:ed|ing) )?{ABOUT}?{SIZE}(?: ?[x×] ?{SIZE}){{0,2}} ?{QUANTITY}(?: (?:on|in|at) {PHRASE})?{STOP}", lambda m: HOLE if MARK in m.group() else m.group()),
+    _rule("quantity_by", rf" by {ABOUT}?(?:{NUM} ?(?:-|–|to) ?)?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}(?=[,;.]| (?:and|with|to|for|in|from)\b| ?$)", HOLE, _SIZE_MATTERS),
+    _rule("quantity_of", rf"{ABOUT}{{0,2}}(?:{NUM} ?(?:-|–|to) ?)?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY} of (?=[a-z])", HOLE, _SIZE_MATTERS),
+    _rule("quantity_with", rf",? (?:with|having) (?:an? )?(?:total |maximal |estimated )?(?:volume|diameter|thickness|length|height|width|size|depth) of {ABOUT}?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}", HOLE, _SIZE_MATTERS),
+    _rule("percent", rf"(?<!\bof )(?<!\bis )(?<!\bat ){ABOUT}?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?(?:%|percent) (?=[a-z])(?!of\b)", HOLE, _SIZE_MATTERS),
+    _rule("moved", rf"\b((?:(?:advanc|withdr|pull|retract|push|rais)[a-z]*|lower(?:ed|ing))\b[^,;{MARK}]{{0,60}}?)(?: by| about| approximately| an additional| at least| another){{0,2}} {MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}", r"\1"),
+    _rule("gauge", rf"{MARK}[ -]?(?:fr|french|gauge)\b(?: ?x ?{NUM} ?cm)?[ -](?=[a-z-]{{3,}})"),
+    _rule("dimension", rf"(?<![.\w])(?P<dims>{SIZE}(?: ?[x×] ?{SIZE}){{1,2}})(?P<unit>[ -]?{UNIT}\b)", _sizes),
+    _rule("dimension_range", rf",? from {SIZE}(?: ?{UNIT})?(?= to {NUM} ?{UNIT}\b)", lambda m: HOLE if MARK in m.group() else m.group()),
+    _rule("quantity", rf"{ABOUT}?{MARK}(?:[ -]to[ -]{SIZE})? ?{UNIT}(?= (?:above|below|superior to|inferior to|proximal to|distal to|beyond|past)\b)"),
+    _rule(
+        "measuring",
+        rf",? ?(?:which |that |and |now |currently |each )?(?:measur(?:es|ed|ing)|spanning|sized?) (?:now )?{ABOUT}{{0,2}}{MARK}(?: ?[x×] ?{MARK}){{0,2}}(?:[ -]?{UNIT})?(?: (?:in|at) (?:(?:its |the )?(?:greatest |maximum |maximal |largest |long |short |transverse |craniocaudal )?(?:axis )?(?:dimensions?|diameter|size|width|axis)|width|size|length|thickness))?(?={STOP[3:-1]}| (?:in|within|at|along|with|and|is|are|has|seen|adjacent)\b)",
+    ),
+    _rule("size", rf"(?<!\bof )(?<!\bat ){ABOUT}{{0,2}}{MARK}(?: ?[x×-] ?{MARK}){{0,2}}[ -]?{UNIT}[ -](?=[a-z-]{{3,}})(?!(?:from|above|below|with|and|than|into|over|but|within|long|wide|thick|apart|away)\b)", HOLE, _SIZE_MATTERS),
+    _rule("size_of", rf",? (?:of|at) {ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{UNIT}(?: in (?:greatest |maximum |maximal )?(?:dimension|diameter|size))?(?={STOP[3:-1]}| (?:is|are|was|has|exceeds?|with|in|and|within|along|seen|noted|at)\b)", HOLE, _SIZE_MATTERS),
+    _rule(
+        "level",
+        rf",? (?:at|near|(?:to|at) the level of|reach(?:es|ing)|of(?= [CTL]{MARK})) (?:the )?(?:level of )?(?:the )?(?:(?:approximately )?[CTL]?{MARK}(?:th|st|nd|rd)?(?:[-/][CTL]?(?:{MARK}|\d{{1,2}}))?|[CTL]\d{{1,2}}[-/][CTL]?{MARK})(?: (?:anterior |posterior |lateral )?(?:vertebral body|level|levels|ribs?|interspace|intercostal space|vertebra))(?=[ .,;)]|$)",
+        HOLE,
+        NEGATION,
+    ),
+    _rule("pattern", rf",? (?:in|with) an? (?:[a-z-]{{3,16}} )?{MARK}(?: (?:and|or) (?:[a-z-]+|{MARK}))? (?:distribution|pattern|configuration|fashion|manner|orientation|location|position)(?= ?[.,;)]| ?$| (?:in|within|of|and)\b)", HOLE, NEGATION),
+    _rule("range_modifier", rf"\b(?:mild|moderate|small|minimal|severe|large|moderately|mildly)(?:-to-| to |-|/){MARK} (?=[a-z])|{MARK}(?:-to-| to |-|/)(?:mild|moderate|small|minimal|severe|large) (?=[a-z])", HOLE, NEGATION),
     # Comparisons and dates.
-    _rule("comparison_lead", rf"^(?:{_COMPARED}|comparison (?:with|to|is made (?:with|to))|since|as of|from|following|versus|vs\.?) {_PHRASE}(?: and {_PHRASE})?(?:, | - | (?=(?:there|the|no|new|this|these|an?|left|right|bilateral|small|large|increased|decreased|interval|heart|lungs?|cardiac|mild|moderate|stable|unchanged|patient|previously|persistent|again|overall|again,)\b))"),
-    _rule("date_lead", rf"^(?:on|at|in) {_WHEN},? (?=there (?:is|are)\b)|^(?:on|at|in|as of|dated) {_WHEN}, ", HOLE, _PAST_NEGATION),
-    _rule("comparison_aside", rf", ?{_COMPARED} {_PHRASE},(?= (?:is|are|has|have|appears?|remains?|shows?|measures?|now|the|there|but|and|with|which)\b)"),
-    _rule("comparison", rf",? ?(?:{_COMPARED}|since) (?:at )?{_PHRASE}(?: and {_PHRASE})?(?!, (?:when|at which|where|which))(?P<end>,?)(?= |[.;!?)]|$)", lambda m: HOLE + m.group("end")),
-    _rule("seen_before", rf",? (?:as |also |again |previously |which was |that was |first |last |better |initially ){{0,2}}(?:seen|described|noted|identified|demonstrated|visualized|present|reported|documented|visible|evaluated|characterized|shown|mentioned) (?:also )?(?:on|in|at|from|by|since) {_PHRASE}(?=,| ?[.;!?)]| ?$| (?:is|are|has|have|appears?|remains?|and|but|with)\b)", HOLE, _PAST_NEGATION),
-    _rule("change_from", rf"\b({_CHANGE})( in (?:size|appearance|extent|position|severity|number|degree))? (?:from|as of|over|on|at|to|between|versus|vs\.?) (?:{_PHRASE})(?: and {_PHRASE})?{_STOP}", rf"\1\2{HOLE}"),
-    _rule("study_date", rf"\b({_STUDY}|line|tube|surgery|procedure|biopsy|placement|catheter|removal|resection) (?:dated|from|on|performed on|of|at|obtained on|performed|obtained|taken on|dated on|done on|from the date of) {_WHEN}", rf"\1{HOLE}", _PAST_NEGATION),
-    _rule("date_range", rf",? (?:between|from) {_WHEN} (?:and|to|through|until) {_WHEN}{_STOP}"),
-    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {_WHEN}{_STOP}", _placed),
-    _rule("clock_tail", rf",? at {_TIME_MARK} (?:on|of) {_WHEN}{_STOP}|,? (?:at|on) {_WHEN}{_DOT}", HOLE, re.compile(_PAST_NEGATION.pattern + r"|\b(?:is|are|was|were|tip|ends?|terminat\w+|located|project\w*|position\w*|level|carina|seen|present)\b", re.IGNORECASE)),
+    _rule("dating_back", rf",? (?:dating|going|extending) back (?:to|as far as) (?:at least )?{PHRASE}(?=[ .,;)]|$)"),
+    _rule(
+        "comparison_lead",
+        rf"^(?:{COMPARED}|comparison (?:with|to|is made (?:with|to))|since|as of|from|following|versus|vs\.?) {PHRASE}(?: and {PHRASE})?(?:, | - | (?=(?:there|the|no|new|this|these|an?|left|right|bilateral|small|large|increased|decreased|interval|heart|lungs?|cardiac|mild|moderate|stable|unchanged|patient|previously|persistent|again|overall|again,)\b))",
+    ),
+    _rule("date_lead", rf"^(?:on|at|in) {WHEN},? (?=there (?:is|are)\b)|^(?:on|at|in|as of|dated) {WHEN}, ", HOLE, _PAST_NEGATION),
+    _rule("date_lead", rf"^(?:on|as of) {WHEN},? (?=(?:the|a|an|this|there) [a-z]+ (?:[a-z]+ ){{0,3}}(?:was|were|had|is|are)\b)", HOLE, re.compile("$x")),
+    _rule("when_clause", rf",? (?:and |or )?since {PHRASE}, (?:when|at which (?:time|point)) [^,;{MARK}]{{3,60}}(?=[,;.]|$),?"),
+    _rule(
+        "than",
+        rf"\b(larger|smaller|greater|higher|lower|worse|better|wider|denser|more [a-z]+|less [a-z]+)(,?) than (?:(?:it |they )?(?:that |was |were |seen |noted |visible |present ){{0,3}}(?:on|in|at|of|from|during|by) )?(?:that (?:on|of|in|seen on) )?{PHRASE}(?:,? (?:and|or) (?:on |in )?{PHRASE})?{STOP}",
+        rf"\1{HOLE}",
+        _PAST_NEGATION,
+    ),
+    _rule("date_range", rf",? (?:over|during|in|for) (?:the )?(?:interval|period|time|interim)(?: (?:from|between))? {WHEN}(?: (?:to|and|through|until) {WHEN})?(?= and has\b|{STOP[3:]}"),
+    _rule("compare", rf"(?:^|[;,:.] ?| and )compare (?:with |to )?{PHRASE}{STOP}"),
+    _rule("comparison_aside", rf", ?{COMPARED} {PHRASE},(?= (?:is|are|has|have|appears?|remains?|shows?|measures?|now|the|there|but|and|with|which)\b)"),
+    _rule("comparison", rf"(?:,? (?:and|or)|, (?:present|known|seen|visible)|,)? ?(?<!\w)(?:{COMPARED}|since) (?:at )?{PHRASE}(?: and {PHRASE})?(?!, (?:when|at which|where|which))(?P<end>,?)(?= |[.;:!?)]|$)", lambda m: HOLE + m.group("end")),
+    _rule(
+        "seen_before",
+        rf",? (?:- )?(?:as |also |again |previously |which was |that was |first |last |better |initially |more |readily |clearly |well |best |partially ){{0,4}}(?:seen|described|noted|identified|demonstrated|visualized|present|reported|documented|visible|evaluated|characterized|shown|mentioned) (?:also )?(?:on|in|at|from|by|since) {PHRASE}(?=,| ?[.;!?)]| ?$| (?:is|are|has|have|appears?|remains?|and|but|with)\b)",
+        _seen,
+        _PAST_NEGATION,
+    ),
+    _rule("change_from", rf"\b({CHANGE})( in (?:size|appearance|extent|position|severity|number|degree))? (?:from|as of|over|on|at|to|between|versus|vs\.?) (?:{PHRASE})(?: (?:and|or) {PHRASE})?(?={STOP[3:-1]}| and (?:may|could|is|are|remains?)\b)", rf"\1\2{HOLE}"),
+    _rule("study_date", rf"\b({STUDY}|line|tube|surgery|procedure|biopsy|placement|catheter|removal|resection) (?:dated|from|on|performed on|of|at|obtained on|performed|obtained|taken on|dated on|done on|from the date of) {WHEN}(?= ?[.,;:!?)]| ?$| (?:and|with|at|is|are|was|were|there|shows?|demonstrat[a-z]+|the|has|for|in|to|which|without|or|when|no|by|again|from|as|also|now|but|if|an?)\b)", rf"\1{HOLE}", _PAST_NEGATION),
+    _rule("date_range", rf",? (?:between|from) {WHEN} (?:and|to|through|until) {WHEN}{STOP}"),
+    _rule("done", rf"\b((?:was|were|been|is|are) (?:{DONE})|(?:{DONE})) (?:on |in |at |from )?{WHEN}(?= ?[.,;!?)]| ?$| (?:and|with|but)\b)", rf"\1{HOLE}", _PAST_NEGATION),
+    _rule("operation", rf"\b({OPERATION})(?:,? (?:in|on|from|of|at|back in|since|dated|performed (?:in|on)|done (?:in|on)) {WHEN}(?= ?[.,;!?)]| ?$| (?:and|with|for|now|here|presents?|who)\b)| {WHEN}(?={STOP[3:-1]}| with\b))", rf"\1{HOLE}", _PAST_NEGATION),
+    _rule("bare_date", rf"\b(chest|views?|radiographs?|films?|x-?rays?|exam|examination|study|comparison|abdomen|cxr|lateral)(?: \([^(){MARK}]{{2,30}}\))?(?:, |(?<=\)) |(?<=lateral) ){WHEN}(?:, {WHEN})?{STOP}", lambda m: re.split(rf",? (?:approximately |around |about )?(?:{MARK}|\d)", m.group())[0]),
+    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {WHEN}{STOP}", _placed),
+    _rule("date_tail", rf",? as of (?:the )?{WHEN}{STOP}"),
+    _rule("clock_tail", rf",? at {TIME_MARK} (?:on|of) {WHEN}{STOP}|,? (?:at|on) {WHEN}{DOT}", HOLE, re.compile(_PAST_NEGATION.pattern + r"|\b(?:is|are|was|were|tip|ends?|terminat\w+|located|project\w*|position\w*|level|carina|seen|present)\b", re.IGNORECASE)),
+    _rule("duration", rf",? (?:\(?(?:for|x|over|within|in|after|during|approximately|about) )?{PASSED}(?: ago| earlier| prior| later| before| previously| post-?op\w*)?{STOP}", HOLE, _PAST_NEGATION),
+    _rule("duration", rf",? (?:approximately |about )?{PASSED} (?:ago|earlier|prior|later|previously)(?= (?:with|and|for|now|here)\b)", HOLE, _PAST_NEGATION),
+    _rule("hedged", rf"(?<=[a-z]),? ?(?:\?|r/o|(?:likely|possibly|probably|possible|probable|perhaps|presumably|suspected|questionable)) ?{MARKS}(?: (?:vs\.?|versus|or|and/or) [a-z ]{{3,40}})?(?=,)"),
+    _rule("slash", rf"\b([a-z]{{4,}})/{MARK}(?![\w{MARK}/-])", r"\1"),
+    _rule("slash", rf"(?<![\w{MARK}/-]){MARK}/(?=[a-z]{{4,}}\b)"),
+    _rule("neither", rf"\bneither {MARKS} nor (?=[a-z])|\bneither (?P<kept>[a-z -]{{3,40}}) nor {MARKS}(?= |[.,;]|$)", lambda m: f"no {m.group('kept') or ''}{HOLE}", completes=True),
+    _rule("two_markers", rf"(?<!between )(?<!from )(?:\b(?P<first>[a-z]{{3,16}}) )?{MARK}(?:,? (?:and|or|and/or) {MARK})+(?= [a-z])", _one_marker),
     # A negation whose carrier is masked keeps its negation.
-    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{_MODIFIED})){{0,3}}) {_M} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", _carrier, completes=True),
+    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{MODIFIED})){{0,3}}) {MARKS} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", _carrier, completes=True),
 )
-
-
-def communication_tail(sentence: str) -> str | None:
-    """What a sentence says before (or inside) its part on who was told; None if it says nothing else."""
-    of = _COMM_OF.match(sentence)
-    if of:
-        what = of.group("what")
-        return what[0].upper() + what[1:] + "."
-    tail = _COMM_TAIL.search(sentence)
-    if not tail or tail.start() < 8 or MARK in sentence[: tail.start()] or COMMUNICATION.search(sentence[: tail.start()]):
-        return None
-    return sentence[: tail.start()].rstrip(" ,;-(") + "."
-
-
-_ARTICLE = re.compile(rf"\b([Aa])n? {HOLE} ?(?=(\w+))")
-
-
-def tidy(sentence: str) -> str:
-    """Mends articles, blanks and commas around holes."""
-    sentence = _ARTICLE.sub(lambda m: m.group(1) + ("n " if takes_an(m.group(2)) else " "), sentence).replace(HOLE, " ")
-    sentence = re.sub(r"\( ?[,;]? ?\)|\[ ?\]", "", sentence)
-    sentence = re.sub(r"\s{2,}", " ", sentence)
-    sentence = re.sub(r" (?=[,;:.!?)](?!\d))", "", sentence)
-    sentence = re.sub(r",(?= ?[,.;:!?])", "", sentence)
-    return sentence.strip(" ,;")
-
-
-def takes_an(word: str) -> bool:
-    """Whether "an" goes before the word."""
-    if len(word) == 1 or word.isupper():
-        return word[0].upper() in "AEFHILMNORSX8"
-    return bool(re.match(r"[aeiou](?!ni[a-z]|ne\b|se)|8|1[18](?!\d)", word, re.IGNORECASE))

@@ -15,7 +15,7 @@ from spacy.language import Language
 from cxrguard.errors import CxrguardError, ResidualMarkerError
 from cxrguard.sanitizer.cache import Edits, Outcome, OutcomeCache, fingerprint
 from cxrguard.sanitizer.component import create_deid_sanitizer, read_settings  # noqa: F401  (registers without the entry point)
-from cxrguard.sanitizer.conventions import has_marker
+from cxrguard.sanitizer.markers import Markers, scan
 from cxrguard.sanitizer.pipeline import TextSanitizer
 
 # spaCy's tokenizer is quadratic on a run of signs and refuses lone surrogates with an error that holds the text: such a
@@ -52,7 +52,7 @@ class _Known:
 
     outcome: Outcome
     residual: int
-    by_convention: dict[str, int]
+    markers: Markers
 
 
 class PromptSanitizer:
@@ -110,24 +110,23 @@ class PromptSanitizer:
             ResidualMarkerError: If what an action writes is itself a marker of one of the conventions.
 
         """
-        todo = [
-            p for p in dict.fromkeys(prompts) if p not in self._memory and (self._every_prompt or has_marker(p, self._core.conventions))
-        ]
+        found = ((prompt, scan(prompt, self._core.conventions)) for prompt in dict.fromkeys(prompts) if prompt not in self._memory)
+        todo = [(prompt, markers) for prompt, markers in found if self._every_prompt or markers.spans]
         for start in range(0, len(todo), _CHUNK):
-            self._learn(todo[start : start + _CHUNK])
+            self._learn(dict(todo[start : start + _CHUNK]))
         # What is not known holds no marker and nothing else that could be changed.
-        known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, {}) for prompt in prompts]
+        known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, Markers()) for prompt in prompts]
         self._check(known)
         return _result(known)
 
-    def _learn(self, prompts: list[str]) -> None:
-        found = self._cache.get(prompts) if self._cache else {}
+    def _learn(self, prompts: dict[str, Markers]) -> None:
+        found = self._cache.get(list(prompts)) if self._cache else {}
         computed = self._compute([prompt for prompt in prompts if prompt not in found])
         if self._cache:
             self._cache.put(computed)
         for prompt, outcome in (found | computed).items():
             # Counted anew even for what was kept on disk: no marker gets past by way of a file.
-            self._memory[prompt] = _Known(outcome, self._core.residual(outcome.text), self._core.counts_by_convention(prompt))
+            self._memory[prompt] = _Known(outcome, self._core.residual(outcome.text), prompts[prompt])
 
     def _compute(self, prompts: list[str]) -> dict[str, Outcome]:
         if self.action == "off" and not self._every_prompt:
@@ -140,7 +139,7 @@ class PromptSanitizer:
         for prompt in prompts:
             if prompt not in outcomes:
                 result = self._core.sanitize(prompt)
-                outcomes[prompt] = Outcome(result.text, result.status, [asdict(edit) for edit in result.edits])
+                outcomes[prompt] = Outcome(result.text, result.status, [edit.as_dict() for edit in result.edits])
         return outcomes
 
     def _pipeline(self) -> Language:
@@ -186,7 +185,7 @@ def _result(known: list[_Known]) -> SanitizeResult:
     rules: Counter[str] = Counter(str(edit["rule"]) for one in known for edit in one.outcome.edits)
     conventions: Counter[str] = Counter()
     for one in known:
-        conventions.update({name: n for name, n in one.by_convention.items() if n})
+        conventions.update(dict(one.markers.by_convention))
     counts: dict[str, Any] = {"prompts": len(known)} | {status: statuses.count(status) for status in _STATUSES}
     counts["residual_markers"] = sum(one.residual for one in known)
     counts |= {"by_rule": dict(sorted(rules.items())), "by_convention": dict(sorted(conventions.items()))}

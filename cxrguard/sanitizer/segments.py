@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from cxrguard.sanitizer.conventions import MARK
 
 _BLANKS = re.compile(r"\s+")
+# With the sign before them, by which they are searched fast; what stands before a line break is looked at from there.
+_GAP = re.compile(r"[.?!\"')\]\n](?:(?<=\n)|(?=\s))\s*")
 _HEADER = re.compile(r"(?:[A-Z][A-Z /()&,-]{2,60}|Findings?|Impression|Indication|History|Comparison|Technique|Clinical [Hh]istory):")
 # A stop after these ends no sentence; "no. 3" is a number. Not splitting only means that more is dropped.
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:drs?|mrs?|ms|st|vs|approx|e\.g|i\.e|cf|jr|sr|pt|prof|rt|lt)\.$", re.IGNORECASE)
 _CLOCK = re.compile(r"\b[ap]\.m\.$", re.IGNORECASE)
 _NUMBER_SIGN = re.compile(r"(?:^|\s)no\.$", re.IGNORECASE)
 _ITEM_NUMBER = re.compile(r"\d{1,2}[.)]|[-*•]")
+# The first item may stand on its header's line.
+_FIRST_ITEM = re.compile(r"[A-Za-z]:\s{1,8}\d{1,2}\.$")
 _LIST_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•])\s")
 # A lower-case word after a stop may go on with a negated list ("No ___. pneumothorax"), but these words do not.
 _LOWER_START = re.compile(r"(?:the|there|no|heart|lungs|d/w|discussed|findings|results|patient|left|right)\b")
@@ -25,11 +29,11 @@ _ASKS_FOR_MORE = re.compile(
     r"\b(?:of|in|on|at|by|for|from|with|to|the|an?|and|or|no|not|is|are|was|were|than|since|as|per|via|dr|mr|mrs|ms|left|right|new|stable|mild)[.,]?$|[,(/-]$",
     re.IGNORECASE,
 )
-_WINDOW = 80
+# Quotes and brackets after a stop are looked over so far back, and no word of the patterns that end on $ is longer than this.
+_WINDOW, _LONGEST = 80, 10
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A header, a sentence (its list number included) or blanks, with its place in the text."""
 
     kind: Literal["header", "sentence", "blank"]
@@ -46,45 +50,74 @@ def split_pieces(text: str) -> list[Piece]:
     """Cuts ``text`` so that the pieces' texts, joined, are ``text`` again."""
     pieces: list[Piece] = []
     start = 0
-    for blank in _BLANKS.finditer(text):
-        if blank.start() == start or _ends_sentence(text, start, blank.start(), blank.end()):
-            pieces += _with_header(text, start, blank.start())
-            pieces.append(Piece("blank", blank.group(), blank.start()))
-            start = blank.end()
-    pieces += _with_header(text, start, len(text))
+    for left, right in _gaps(text):
+        if left == start or _ends_sentence(text, start, left, right):
+            _add(pieces, text, start, left)
+            pieces.append(Piece("blank", text[left:right], left))
+            start = right
+    _add(pieces, text, start, len(text))
     return pieces
 
 
-def _with_header(text: str, start: int, end: int) -> Iterator[Piece]:
-    if start == end:
-        return
+def _gaps(text: str) -> Iterator[tuple[int, int]]:
+    """The blanks at the text's start and all others that may end a sentence: most stand between two words and never do."""
+    done = 0
+    if first := _BLANKS.match(text):
+        done = first.end()
+        yield 0, done
+    for match in _GAP.finditer(text, done):
+        left = match.start()
+        if text[left] != "\n":
+            left += 1
+        else:
+            while text[left - 1].isspace():
+                left -= 1
+        yield left, match.end()
+
+
+def _add(pieces: list[Piece], text: str, start: int, end: int) -> None:
+    """Adds what stands between two blanks that end a sentence: the sentence, a header before it, or nothing."""
     header = _HEADER.match(text, start, end)
     if header:
-        yield Piece("header", header.group(), start)
+        pieces.append(Piece("header", header.group(), start))
         start = header.end()
         blank = _BLANKS.match(text, start, end)
         if blank:
-            yield Piece("blank", blank.group(), start)
+            pieces.append(Piece("blank", blank.group(), start))
             start = blank.end()
     if start < end:
-        yield Piece("sentence", text[start:end], start)
+        pieces.append(Piece("sentence", text[start:end], start))
 
 
 def _ends_sentence(text: str, start: int, left: int, right: int) -> bool:
     """Whether the blanks ``text[left:right]`` end the sentence that began at ``start``."""
     lines = text.count("\n", left, right)
-    following = text[right : right + _WINDOW]
-    if lines >= 2 or (lines and (_LIST_ITEM.match(following) or _HEADER.match(following))):
+    if lines and _ends_at_line(text, left, right, lines):
         return True
-    if lines and _NEW_LINE_START.match(following) and not _ASKS_FOR_MORE.search(text[max(start, left - _WINDOW) : left]):
+    first, stop = max(start, left - _WINDOW), left
+    while stop > first and text[stop - 1] in "\"')]":
+        stop -= 1
+    if stop == first or text[stop - 1] not in ".?!" or (left - start <= 3 and _ITEM_NUMBER.fullmatch(text, start, stop)):
+        return False
+    if text[stop - 1] == "." and _FIRST_ITEM.search(text, max(start, stop - 12), stop):
+        return False
+    if text[stop - 1] == ".":
+        if text.endswith(f"{MARK}.", first, stop) and not text[right : right + 1].isdigit():
+            return True
+        if _abbreviates(text[max(0, stop - _LONGEST) : stop], text[right : right + 1]):
+            return False
+    return not text[right : right + 1].islower() or text.startswith(MARK, right) or _LOWER_START.match(text, right) is not None
+
+
+def _ends_at_line(text: str, left: int, right: int, lines: int) -> bool:
+    if lines >= 2 or _LIST_ITEM.match(text, right) or _HEADER.match(text, right):
         return True
-    before = text[max(start, left - _WINDOW) : left].rstrip("\"')]")
-    if not before.endswith((".", "?", "!")) or (left - start <= 3 and _ITEM_NUMBER.fullmatch(before)):
-        return False
-    if before.endswith(f"{MARK}.") and not following[:1].isdigit():
+    return _NEW_LINE_START.match(text, right) is not None and not _ASKS_FOR_MORE.search(text, max(0, left - _LONGEST), left)
+
+
+@lru_cache(maxsize=1 << 14)
+def _abbreviates(before: str, following: str) -> bool:
+    """Whether the stop at the end of ``before`` is an abbreviation's; that is shorter, so a cut there is no start of a word."""
+    if following.isdigit() and _NUMBER_SIGN.search(before):
         return True
-    if _NUMBER_SIGN.search(before) and following[:1].isdigit():
-        return False
-    if _ABBREVIATION.search(before) or (_CLOCK.search(before) and not following[:1].isupper()):
-        return False
-    return not following[:1].islower() or bool(_LOWER_START.match(following)) or following.startswith(MARK)
+    return bool(_ABBREVIATION.search(before) or (not following.isupper() and _CLOCK.search(before)))

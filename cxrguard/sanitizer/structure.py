@@ -10,24 +10,35 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from cxrguard.sanitizer.rules import HOLE
-from cxrguard.sanitizer.tags import Tagged, tagged
+from cxrguard.sanitizer.conventions import MARK
+from cxrguard.sanitizer.lists import without_masked_items
+from cxrguard.sanitizer.tags import Tagged, is_known, tagged
+from cxrguard.sanitizer.tidying import HOLE
+from cxrguard.sanitizer.vocabulary import (
+    CARRIERS,
+    COUNTED,
+    DEFORMED,
+    EARLIER,
+    EXCEPTIONS,
+    FINDINGS,
+    HEDGES,
+    INTERPRETED,
+    INTERPRETS,
+    NOUN_MODIFIERS,
+    PLACES_BY_NAME,
+    POLARITY_RISK,
+    PREDICATES,
+    REGIONS,
+    RELATED_TO,
+    RELATIONAL,
+    TIES,
+)
 
 Proposal = tuple[str, str]  # rule, sentence
 
-# Before these a marker may hide "no": "XXXX change", "XXXX evidence of".
-_POLARITY_RISK = frozenset(["change", "changes", "evidence", "acute", "significant", "definite", "suspicious", "interval", "indication"])
-_NOUN_MODIFIERS = frozenset(["lung", "chest", "rib", "heart", "lobe", "spine", "lymph", "sternotomy", "pacemaker", "picc", "line", "tube", "aorta", "dual", "lead", "vertebral", "body"])
-# Words that bind a marked phrase to what stands before it: they go with it.
-_CARRIERS = frozenset(
-    ["consistent", "compatible", "suspicious", "suggestive", "concerning", "worrisome", "secondary", "due", "related", "evidence", "signs", "sign", "question", "possible", "possibly", "likely", "possibility", "differential", "differentials", "reaccumulation", "probably", "representing", "suggesting", "reflecting", "indicating", "versus", "vs", "which", "that", "as", "negative"]
-)
-_TIES = frozenset(["except", "but", "although", "though", "however", "unless", "if", "whether", "excluded", "ruled", "exclude", "resolved", "cleared", "removed", "absent", "unlikely", "otherwise"])
-# A marker before these is a number.
-_COUNTED = frozenset(["day", "days", "hour", "hours", "week", "weeks", "month", "months", "year", "years", "yo", "o'clock", "distribution", "sign", "disease", "syndrome", "fr", "french"])
+# Alone these are denied as often as not.
+_DENIED_MOSTLY = re.compile(rf"{MARK} (?:acute |focal |pleural |lobar |large )*(?:pneumothora(?:x|ces)|effusions?|consolidations?|infiltrates?)[.]?", re.IGNORECASE)
 _SIDE = re.compile(r"left|right|bilateral|both|bibasilar", re.IGNORECASE)
-_EXCEPTIONS = frozenset(["if", "unless", "except", "other", "apart", "aside", "besides", "excluding", "without", "should"])
-_PLURAL_VERBS = {"are": "is", "were": "was", "have": "has", "appear": "appears", "remain": "remains", "seem": "seems"}
 _START = r"[DAWENM#RTQGo]{1,10}?[BV]"
 _INDEPENDENT = re.compile(rf"(?:[EN]|H?{_START})")
 
@@ -39,7 +50,7 @@ def proposals(sentence: str) -> Iterator[Proposal]:
     if k < 0:
         return
     yield from _modifier(t, k)
-    yield from _list_item(t, k)
+    yield from (("list_item", new) for new in without_masked_items(t, k))
     yield from _aside(t, k)
     yield from _phrase(t, k)
     yield from _clause(t, k)
@@ -56,96 +67,60 @@ def _cut(t: Tagged, start: int, end: int, new: str = HOLE) -> str:
 
 def _modifier(t: Tagged, k: int) -> Iterator[Proposal]:
     before, after = t.tags[:k], t.tags[k + 1 :]
-    if t.word(k + 1) in _COUNTED:
+    if t.word(k + 1) in COUNTED or re.match(r"x\d", t.word(k + 1)) or (t.word(k - 1) in ("a", "an") and t.word(k + 1) in REGIONS and t.tags[k + 2 : k + 3] != "W"):
         return
-    if t.tags[k] != "M" or not re.match(r"[AT#]{0,5}W", after) or _hides_more(t, k):
+    if t.tags[k] == "Q":
+        # A part of a compound before its noun ("M-Ganz catheter"); a denial of some kind would come to deny all.
+        if re.match(r"[AT]{0,3}W" if k else r"[AT]{0,3}W+[^.W]", after) and re.search(r"[a-z]", t.word(k)) and not _half_known(t.word(k)) and not re.search(r"N[^,;:K]*$", before):
+            yield "modifier", _cut(t, k, k + 1)
         return
-    yield "modifier", _cut(t, k - before.endswith(("AC", "#")), k + 1)
+    if t.tags[k] != "M" or not re.match(r"(?:#U|[AT#H]){0,5}W" if before.endswith("N") else r"(?:#U|[AT#]){0,5}W", after) or _hides_more(t, k):
+        return
+    if t.word(k + 1) in PLACES_BY_NAME:
+        if t.tags[k + 2 : k + 3] == "W":
+            yield "modifier", _cut(t, k, k + 2)
+        return
+    coordinated = re.search(r"[DP]A,$", before) is not None and after[:1] == "W"  # "in stable, M position"
+    yield "modifier", _cut(t, k - (coordinated or before.endswith(("AC", "#"))), k + 1)
+
+
+def _half_known(word: str) -> bool:
+    """Whether what a marker is glued to may say something by itself: "leftM", "noM", "nonM"."""
+    return any(part.startswith("non") or is_known(part) for part in re.findall(r"[a-z]+", word) if len(part) > 1 and part not in ("type", "like"))
 
 
 def _hides_more(t: Tagged, k: int) -> bool:
     """Whether the marker before a noun may be more than a modifier: a verb, "no", "may represent"."""
     before = t.tags[:k]
-    if (not before or before[-1] in ",;:BK") and t.word(k + 1) in _POLARITY_RISK:
+    if not before and _DENIED_MOSTLY.fullmatch(t.text):
+        return True
+    if (not before or before[-1] in ",;:BK") and t.word(k + 1) in POLARITY_RISK:
         return True
     if before.endswith("B"):
         return not re.search(r"(?:E|^)B$", before)
+    if before.endswith("A") and t.word(k - 1) in PREDICATES and re.search("[BV]", before):
+        return True
+    if before.endswith(("W", "#")) and t.word(k + 1) in DEFORMED:
+        return False
     if before.endswith("W"):
-        return t.word(k - 1) not in _NOUN_MODIFIERS
+        return t.word(k - 1) not in NOUN_MODIFIERS
     if before.endswith(","):
+        if re.search(r"[DP]A,$", before) and t.tags[k + 1 : k + 2] == "W":
+            return False
         clause = re.split(r"[;:]", before)[-1]
         in_list = "N" in clause or re.match(r"[^;:]*C[^;:]*B", t.tags[k:]) or re.match(r"[^,;:]*,[^;:]*C", t.tags[k:])
         return not in_list and bool(re.search(r"[WT]", clause))
     return False
 
 
-_ITEM = "DAWMQ#T-/G"
-
-
-def _list_item(t: Tagged, k: int) -> Iterator[Proposal]:
-    low = k
-    while low > 0 and t.tags[low - 1] in _ITEM + ",C":
-        low -= 1
-    high = k + 1
-    while high < len(t.tags) and t.tags[high] in _ITEM + ",C":
-        high += 1
-    while high > k and t.tags[high - 1] in ",C":
-        high -= 1
-    if low and t.tags[low - 1] == "B" and high < len(t.tags) and t.tags[high] in "BV":
-        comma = t.tags.find(",", low, k)
-        if comma < 0:
-            return
-        low = comma + 1
-    while low < k and t.tags[low] in ",C":
-        low += 1
-    if "C" not in t.tags[low:high]:
-        return
-    yield from _without_items(t, low, high)
-
-
-def _without_items(t: Tagged, low: int, high: int) -> Iterator[Proposal]:
-    items = [(low + m.start(), low + m.end()) for m in re.finditer(r"[^,C]+", t.tags[low:high])]
-    kept = [item for item in items if not re.search("[MQ]", t.tags[slice(*item)])]
-    if t.word(low - 1) in ("neither", "between"):
-        return
-    conjunction = next(t.word(i) for i in range(high - 1, low - 1, -1) if t.tags[i] == "C")
-    if not kept or len(kept) == len(items):
-        return
-    if kept[-1] != items[-1] and t.tags[kept[-1][1] - 1] not in "WTG#":
-        return
-    governed = re.search(r"N[^;:KB]*$|N[^;:K]*B?[DAWT#,C]*$|H", t.tags[:low]) or re.search(r"\b(?:may|might|could|can|possib|prob|like)", t.text[: t.spans[low][0]].lower())
-    if conjunction in ("or", "and/or", "nor") and len(kept) == 1 and not governed:
-        return
-    texts = [t.slice(*item) for item in kept]
-    if kept[0] != items[0] and t.word(items[0][0]) == "the" and t.tags[kept[0][0]] != "D":
-        texts[0] = "the " + texts[0]
-    oxford = ",C" in t.tags[low:high]
-    if len(texts) > 2:
-        joined = ", ".join(texts[:-1]) + ("," if oxford else "") + f" {conjunction} {texts[-1]}"
-    else:
-        joined = f" {conjunction} ".join(texts)
-    left, right = t.text[: t.spans[low][0]], t.text[t.spans[high - 1][1] :]
-    if len(texts) == 1:
-        left = re.sub(r"\b(?:both|either) $", "", left, flags=re.IGNORECASE)
-        joined = re.sub(r"^(?:both|either) ", "", joined, flags=re.IGNORECASE)
-        right = _agree(texts[0], right)
-    yield "list_item", left + joined + right
-
-
-def _agree(subject: str, right: str) -> str:
-    last = subject.split()[-1].lower()
-    if last.endswith("s") and not last.endswith(("ss", "us", "is", "thorax")):
-        return right
-    return re.sub(r"^ (are|were|have|appear|remain|seem)\b", lambda m: " " + _PLURAL_VERBS[m.group(1)], right)
-
-
 def _aside(t: Tagged, k: int) -> Iterator[Proposal]:
     left, right = t.tags.rfind(",", 0, k), t.tags.find(",", k)
     if left < 0 or right < 0 or ";" in t.tags[left:right]:
         return
-    if _TIES & {t.word(i) for i in range(left, right)}:
+    if TIES & {t.word(i) for i in range(left, right)}:
         return
-    yield "aside", _cut(t, left, right + 1)
+    if t.tags[right + 1 : right + 2] in tuple("BVPR") and t.word(right + 1) not in ("recommend", "consider", "correlate"):
+        yield "aside", _cut(t, left, right + 1)
     yield "aside", _cut(t, left, right)
 
 
@@ -160,46 +135,108 @@ def _phrase(t: Tagged, k: int) -> Iterator[Proposal]:
     end_segment = min(segment.start() if segment else n, end_all)
     ends = [k + 1] if k + 1 >= end_all or t.tags[k + 1] in "PoBVCTGKRN,;" else []
     run = re.compile(r"[AWT#UQM]*").match(t.tags, k + 1)
-    if t.tags[k] == "Q" and run:
+    if run and (t.tags[k] == "Q" or re.match(r"[AWT#UQM]*[BPV,;]", t.tags[k + 1 :])):
         ends.append(run.end())
+    of = re.compile(r"[AWT#UQM]*o[DAWT#]+").match(t.tags, k + 1)
+    if of:
+        ends.append(of.end())
     ends += [end_segment, end_all]
-    starts = [i for i in range(k - 1, 0, -1) if t.tags[i] in "PoGTVHRX," or t.word(i) in ("and", "without")]
-    if t.tags[k - 1 : k] == "W" and t.tags[k + 1 : k + 2] in ("G", "V", "T", "H"):
+    starts = [i for i in range(k - 1, 0, -1) if _starts_phrase(t, i)]
+    if (opens := _interpretation(t, k)) is not None:
         # A masked hedge or verb: what follows it hangs on it.
-        starts, ends = [k, *starts], [end_segment, end_all, *ends]
+        starts, ends = [opens, *starts], [end_segment, end_all, *ends]
     for start in starts[:8]:
         begin = _with_carrier(t, start)
         for end in dict.fromkeys(ends):
             words = {t.word(i) for i in range(begin, end)}
-            if t.tags[begin] == "C" and t.tags[end : end + 1] in ("B", "V"):
+            # An interpretation goes to its end, and so does what a comma parts from its start.
+            if end not in (end_segment, end_all) and (opens is not None or t.tags[begin] == "R" or "," in t.tags[begin + 1 : k]):
+                continue
+            if ";" in t.tags[begin:k]:
+                continue
+            if t.word(end) == "but" and re.search("[BV]", t.tags[begin:end]):
+                continue  # What the "but" limits.
+            if t.tags[begin] == "C" and "V" in t.tags[begin:k] and end != end_all:
+                continue
+            if t.tags[begin - 1 : begin + 1] == "oR" or t.word(end) == "as" or (t.tags[begin] == "," and t.tags[end : end + 1] == "P"):
+                continue
+            if t.tags[begin] == "," and t.tags[end : end + 1] in tuple("TGVB"):
+                continue
+            if t.tags[end : end + 1] == "," and t.word(end + 1) in ("another", "others", "other", "second", "third"):
+                continue
+            # What follows with "of" hung on what is cut.
+            if t.tags[end : end + 1] == "o" or (begin == 1 and t.tags[begin] == "o") or (t.word(end) == "from" and re.search("[BV]", t.tags[begin:end])):
+                continue
+            if t.tags[begin] == "C" and t.tags[end : end + 1] in tuple("BVWAGT"):
                 continue
             # A negation that loses its limits says more than it did.
-            if t.tags[begin] in "PoC" and re.search(r"N[^,;:K]*$", t.tags[:begin]):
+            if re.search(r"N[^,;:K]*$", t.tags[:begin]) and _limits_denial(t, begin, k):
                 continue
             # "No edema on the left" must not become "No edema": a side stays with what it limits.
-            if t.tags[begin] != "," and _SIDE.search(t.slice(begin, end)):
+            if t.tags[begin] in "Po" and t.word(begin) != "with" and begin != opens and _SIDE.search(t.slice(begin, end)):
                 continue
-            if words & _TIES or "K" in t.tags[begin:end] or _fragment(t, begin, end) or t.word(begin - 1) in _CARRIERS or (start == k and end == k + 1):
+            if t.tags[begin] == "o" and t.word(begin - 1) in RELATIONAL:
+                continue
+            if words & TIES or "K" in t.tags[begin:end] or _fragment(t, begin, end, k, begin == opens) or (t.word(begin - 1) in CARRIERS and not (t.tags[begin] == "," and t.word(begin - 1) == "level")) or (start == k and end == k + 1):
                 continue
             yield "phrase", _cut(t, begin, end)
 
 
+def _starts_phrase(t: Tagged, i: int) -> bool:
+    if t.tags[i] == "T":
+        return t.tags[i + 1] not in "WA"  # "Well circumscribed nodule": the participle is the noun's.
+    if t.tags[i] == "R":
+        return t.tags[i - 1] not in "Po"  # "The cause of which is M"
+    return t.tags[i] in "PoGVHX," or t.word(i) in ("and", "without")
+
+
+def _interpretation(t: Tagged, k: int) -> int | None:
+    """Where an interpretation that the marker opens starts ("opacity most M representing", "density M atelectasis"), if it is one."""
+    start = k
+    while t.word(start - 1) in ("most", "more", "also"):
+        start -= 1
+    if t.tags[start - 1 : start] not in tuple("WA#T") or start < 1:
+        return None
+    if t.word(0) in ("the", "this", "these") and not re.search("[BV]", t.tags[:k]):
+        return None  # A subject that loses its verb.
+    following, tag = t.word(k + 1), t.tags[k + 1 : k + 2]
+    if following in INTERPRETS or (start < k and tag in tuple("WA")):
+        return start
+    if t.word(start - 1) in INTERPRETED and (following == "from" or tag in tuple("WA")):
+        return start
+    return start if tag in tuple("GT") and (t.word(start - 1) in INTERPRETED or t.word(start - 1) in FINDINGS) else None
+
+
 def _with_carrier(t: Tagged, start: int) -> int:
-    while start > 1 and (t.word(start - 1) in _CARRIERS or (t.tags[start - 1] == "H")):
+    while start > 1 and not (t.tags[start] == "," and t.word(start - 1) == "level") and (t.word(start - 1) in CARRIERS or t.tags[start - 1] == "H" or t.word(start - 1) == "most"):
+        start -= 1
+    if t.tags[start] == "V" and t.tags[start - 1] == "B":
+        start -= 1
+    if (t.word(start) == "to" and t.word(start - 1) in RELATED_TO) or (t.word(start) == "out" and t.word(start - 1) == "rule"):
         start -= 1
     if start > 1 and t.tags[start - 1] == "," and start - 1 > 0:
         start -= 1
     return start
 
 
-def _fragment(t: Tagged, begin: int, end: int) -> bool:
+def _limits_denial(t: Tagged, begin: int, k: int) -> bool:
+    """Whether what is cut after a "no" may say where: all but a study that came before, and one place before the marker."""
+    if t.word(begin) == "to" and t.word(begin + 1) in INTERPRETS:
+        return False  # "To suggest M" limits nothing.
+    if t.tags[begin] in "PoC":
+        return not (t.word(begin) in ("on", "from") and re.fullmatch("[DA]+", t.tags[begin + 1 : k]) and t.word(k - 1) in EARLIER)
+    return re.search(r"P[DAWT]+P", t.tags[begin:k]) is not None
+
+
+def _fragment(t: Tagged, begin: int, end: int, k: int, interpreted: bool) -> bool:
     """Whether the cut would leave a subject without its verb ("The heart.") or half a noun phrase."""
     left, cut = t.tags[:begin], t.tags[begin:end]
     rest = t.tags[end:].strip(".!?")
-    if not left.strip(",.;") or (left and left[-1] in "DAoPCNH" and not rest and not re.search(r"B[A,T]*$", left)):
+    ends_open = left[-1:] in tuple("DoPCNHG") or (left[-1:] == "A" and t.tags[begin : begin + 1] != "," and not t.word(begin - 1).endswith(("lateral", "laterally", "frontal")))
+    if not left.strip(",.;") or (left[-1:] == "B" and rest[:1] in tuple(",;")) or (ends_open and rest[:1] in ("", ",", ";") and not re.search(r"B[A,T]*$", left)):
         return True
-    if re.search("[BV]", cut) and not re.search("[BVR]", left + rest):
-        return left[:1] in "DER"
+    if re.search("[BV]", cut) and not interpreted and not re.search("[BVR]", left + rest):
+        return left[:1] in "DER" or not (cut[0] in ",R" or t.word(k + 1) in INTERPRETS or re.search("[BV]", t.tags[begin:k]))
     return False
 
 
@@ -210,7 +247,7 @@ def _clause(t: Tagged, k: int) -> Iterator[Proposal]:
             continue
         part = t.tags[start:end]
         words = {t.word(i) for i in range(start, end)}
-        if ("K" in part and words & {"cannot", "may", "could", "excluded", "possible", "might", "for"}) or words & {"if", "unless", "except", "former", "latter"}:
+        if ("K" in part and words & {"cannot", "may", "could", "excluded", "possible", "might", "for"}) or words & (EXCEPTIONS - {"without", "should"} | {"former", "latter", "rather"}):
             return
         if number == 0:
             rest = re.compile(r"[;,]?[CK]?").match(t.tags, end)
@@ -225,15 +262,15 @@ def _clause(t: Tagged, k: int) -> Iterator[Proposal]:
 
 def _lead(t: Tagged, k: int) -> Iterator[Proposal]:
     comma = t.tags.find(",", k)
-    if comma < 0 or "," in t.tags[:k] or {t.word(i) for i in range(comma)} & _EXCEPTIONS:
+    if comma < 0 or "," in t.tags[:k] or {t.word(i) for i in range(comma)} & EXCEPTIONS:
         return
     rest = t.tags[comma + 1 :]
     fragment = not re.search("[BV]", t.tags)
-    if rest and rest[0] not in "CKR" and (_INDEPENDENT.match(rest) or rest[0] == "H" or (fragment and rest[0] in "WA")):
+    if rest and rest[0] not in "CKR" and t.word(comma + 1) not in CARRIERS - HEDGES and (_INDEPENDENT.match(rest) or rest[0] == "H" or (fragment and rest[0] in "WA")):
         yield "lead", t.text[t.spans[comma + 1][0] :]
 
 
 def _label(t: Tagged, k: int) -> Iterator[Proposal]:
     colon = t.tags.find(":", k)
-    if 0 <= colon <= k + 4 and k <= 6 and colon + 1 < len(t.spans):
+    if 0 <= colon <= k + (10 if "dr" in (t.word(k - 1), t.word(k - 2)) else 4) and k <= 6 and colon + 1 < len(t.spans):
         yield "label", t.text[t.spans[colon + 1][0] :]

@@ -34,7 +34,7 @@ _ONLY_MARK = re.compile(rf"[{MARK}'’./&:-]+(?:s)?")
 _CLOSED = {
     "D": "the a an these those his her their its each any some all both either another such",
     "P": "in on at by for from with to into onto over under through throughout along near between during after before via per than as "
-    "since within above below behind beneath beyond toward towards across around upon against until about amid among s/p status",
+    "up down off out post since within above below behind beneath beyond toward towards across around upon against until about amid among s/p status",
     "o": "of",
     "C": "and or nor and/or &",
     "K": "but although though however except while whereas unless if because despite otherwise",
@@ -43,7 +43,9 @@ _CLOSED = {
     "V": "show shows showed demonstrate demonstrates reveal reveals suggest suggests represent represents reflect reflects indicate "
     "indicates measure measures terminate terminates end ends project projects overlie overlies lie lies involve involves contain "
     "contains extend extends favor favors raise raises relate relates correlate cause causes confirm confirms exclude obscure obscures "
-    "projected recommend consider persist persists persisted limit limits limited",
+    "projected recommend consider persist persists persisted limit limits limited exceeds exceeded reaches reached crosses crossed "
+    "courses enters occupies requires resembles abuts abutted correspond corresponds differs underwent presents presented denies "
+    "makes make argues precludes supports obscures means allows reduces tracks coils lends spoke include includes arises becomes became came comes goes needs",
     "H": "possible possibly probable probably likely unlikely perhaps presumably presumed questionable suspicious suspected concerning "
     "suggestive consistent compatible worrisome versus vs secondary due question suspicion concern",
     "N": "no not without never neither none n't",
@@ -57,17 +59,22 @@ _ADJECTIVES = (
     "unchanged upper lower mid middle minimal low high clean subtle faint dense vague round linear hazy patchy streaky bony osseous "
     "soft prior previous recent outside first second third more less thin thick wide early late slight coarse hypo great greater lesser "
     "worse better same similar further other few multiple several numerous many scattered diffuse discrete definite distinct gross "
-    "overt frank free full adequate appropriate absent present evident mediastinal portable ovoid pulmonary tortuous grossly mildly top"
+    "overt frank free full adequate appropriate absent present evident mediastinal portable ovoid pulmonary tortuous grossly mildly top "
+    "persistent recurrent transient patent prominent apparent dependent significant dominant malignant redundant "
+    "feeding existing remaining surrounding underlying overlying ascending descending improving worsening increasing decreasing resolving "
+    "evolving developing cavitating branching indwelling unilateral somewhat equivocal"
 )
 _NOUNS = (
     "interval hospital hila hilum material signal scar scars collar bar catheter catheters pleura artery arteries series evidence bed red "
     "thing reading finding findings thickening scarring stenting wiring marking markings opening tubing swelling narrowing flattening "
-    "blunting crowding cuffing layering lead breathing meeting coughing wheezing vomiting bleeding"
+    "removal withdrawal trial thyroid sigmoid steroids clinic anomaly family blunting crowding cuffing layering lead breathing meeting coughing wheezing vomiting bleeding"
 )
 _WORDS = {word: tag for tag, words in _CLOSED.items() for word in words.split()}
 _WORDS |= dict.fromkeys(_ADJECTIVES.split(), "A") | dict.fromkeys(_NOUNS.split(), "W")
 _WORDS |= dict.fromkeys(["seen", "shown", "known", "given", "taken", "drawn", "done", "made", "worn", "broken"], "T")
-_ADJECTIVE = re.compile(r".{2,}(?:al|ic|ous|ary|ar|ive|oid|able|ible|ful|less|ior|ile|ly|ular|sized|shaped)$")
+# "Dual-lead", "28-year".
+_COMPOUND = re.compile(r"(?:dual|single|double|triple|two|three|multi|low|high|large|small|air|soft|\d{1,3})-[a-z]{3,12}")
+_ADJECTIVE = re.compile(r"(?!.*megaly$).{2,}(?:al|ic|ous|ary|ar|ive|oid|able|ible|ful|less|ior|ile|ly|ular|sized|shaped)$")
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,16 @@ class Tagged:
         return self.text[self.spans[start][0] : self.spans[end - 1][1]] if start < end else ""
 
 
+@lru_cache(maxsize=4096)
 def tagged(text: str) -> Tagged:
     """Tokens and word classes of a sentence."""
     spans = tuple(m.span() for m in _TOKEN.finditer(text))
     return Tagged(text, spans, "".join(tag_of(text[a:b]) for a, b in spans))
+
+
+def is_known(word: str) -> bool:
+    """Whether this is a word of a closed class or a listed one, and not half of another."""
+    return word.lower() in _WORDS
 
 
 @lru_cache(maxsize=65536)
@@ -110,7 +123,11 @@ def tag_of(token: str) -> str:
         return _WORDS[word]
     if not (word[0].isalnum() or word[0] == "%"):
         return token if len(token) == 1 else "W"
-    if word[0].isdigit():
+    if word.endswith(("'s", "’s")):
+        return "D"
+    if _COMPOUND.fullmatch(word):
+        return "A"
+    if word[0].isdigit() or (word[0] == "x" and word[1:].isdigit()):
         return "#"
     if word.endswith("ing") and len(word) > 5:
         return "G"

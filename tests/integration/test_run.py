@@ -33,6 +33,7 @@ def test_leaves_everything_that_is_promised(runs):
     for name in (
         "report.html",
         "MODEL_CARD.md",
+        "scores.csv",
         "metrics.csv",
         "pipeline/model_index.json",
         "checkpoints/last.ckpt",
@@ -57,7 +58,7 @@ def test_audit_validates_and_says_what_was_run(runs):
 @pytest.mark.runs("straight")
 def test_what_holds_text_images_or_scores_is_private(runs):
     run = runs["straight"].dir
-    private = [run / "audit.json", run / "status.json", run / "report.html", run / "MODEL_CARD.md"]
+    private = [run / "audit.json", run / "status.json", run / "report.html", run / "MODEL_CARD.md", run / "scores.csv"]
     private += [*(run / "samples").glob("*.png"), *(run / "evidence").glob("*.png")]
     assert len(private) > 10
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in private if path.stat().st_mode & 0o077} == {}

@@ -22,7 +22,7 @@ _WORDS: dict[str, str] = {
     "shown observed found study studies exam examination examinations radiograph radiographs film films image images imaging view views "
     "limit limits which who whom we i again also otherwise remainder interval time today prior previous previously "
     "sided size appearance show shows demonstrate demonstrates most more greater less very quite well here old year "
-    "out particularly specifically currently grossly overall area region aspect portion",
+    "out particularly specifically currently grossly overall area region aspect portion either",
     UNIT: "mm cm m ml cc millimeter millimeters centimeter centimeters degree degrees french fr percent year years month months week weeks "
     "day days hour hours inch inches th st nd rd yo y",
     SEPARATOR: ", ( ) with and or versus vs",
@@ -40,7 +40,7 @@ _WORDS: dict[str, str] = {
     HEDGE: "may might could possible possibly probable probably likely unlikely suspicious suspected suspicion suspect suggest suggests "
     "suggesting suggestive suggested concern concerns concerning question questionable questioned equivocal if whether "
     "compatible consistent favor favored favors appear appears seem seems presumably presumed perhaps consider considered "
-    "considerations consideration cannot indeterminate would should can exclude evaluate potential potentially differential borderline ? "
+    "considerations consideration cannot indeterminate would should can exclude evaluate eval assess potential potentially differential borderline ? "
     "rule r/o c/w presumptive conceivably doubt doubtful",
     COMPARE: "compare compared comparison comparing since",
     TIMES: "x ×",
@@ -55,6 +55,7 @@ _SYNONYMS: dict[str, str] = {
     "seems": "seem",
     "suggests": "suggest",
     "favors": "favor",
+    "eval": "evaluate",
     "concerns": "concern",
     "w/o": "without",
     "c/w": "consistent",
@@ -99,7 +100,8 @@ COPULAS = _set("is are was were be been being has have had does do did may might
 SEEN = _set("seen noted identified present demonstrated appreciated evident visualized visible detected shown observed found")
 # Words before which a masked word may well have been a "no", a "not" or a "possibly".
 AFTER_MASKED_CUE = _set(
-    "evidence representing represent represents reflecting reflect reflects indicating suggesting longer due related secondary"
+    "evidence representing represent represents reflecting reflect reflects indicating suggesting longer due related secondary "
+    "indicate indicates suggest suggests correspond corresponds corresponding relate relates favored be"
 )
 # After these prepositions a cue speaks of what follows ("suspicious for"), before others of what stands before ("is not seen in").
 GOVERNING = _set("for with of to that")

@@ -13,6 +13,8 @@ _FORWARD_ONLY = frozenset(
 )
 _FORWARD_ONLY_HEDGES = frozenset(("if", "whether", "or", "r/o", "rule", "evaluate", "appear", "seem"))
 _TRANSPARENT = frozenset((lx.MARKER, lx.FREE))
+_EXCEPT = ("aside", "apart", "except", "other")
+_CLOSED = "),"  # The end of a remark in brackets, and a comma or the like: what comes next is apart as after any other.
 _LIMIT = 8  # Hedges kept by name for one word; hostile text has more.
 
 
@@ -43,14 +45,16 @@ def chunks(tokens: Sequence[Token]) -> list[Chunk]:
         compare = kind == lx.COMPARE and not current.compare
         opens = token.text in lx.OPENERS or token.word == "without"
         cut = opens or kind == lx.HARD or compare or (kind == lx.SEPARATOR and (not current.compare or token.word in ",()"))
-        if not cut:
+        # "Opacity since MARK could be due to": the aside ends with its marker.
+        resumes = not cut and current.compare and tokens[i - 1].kind == lx.MARKER and token.text in lx.VERBS | lx.COPULAS
+        if not (cut or resumes):
             continue
-        stays = compare or opens or token.word == "there"  # The word belongs to what it opens.
+        stays = resumes or compare or opens or token.word == "there"  # The word belongs to what it opens.
         current.end = i
         if current.start < i or not found:
             _describe(current, tokens)
             found.append(current)
-            current = Chunk(token.word, i + (not stays), hard=kind == lx.HARD, compare=compare)
+            current = Chunk("" if resumes else token.word, i + (not stays), hard=kind == lx.HARD, compare=compare)
         else:
             hard = current.hard or kind == lx.HARD
             current = Chunk(_lead(current.lead, token.word), i + (not stays), hard=hard, compare=compare)
@@ -65,6 +69,8 @@ def chunks(tokens: Sequence[Token]) -> list[Chunk]:
 def _lead(first: str, second: str) -> str:
     if second in lx.OPENERS:
         return second
+    if first == ")" and second not in ("(", "or", "versus", "with", "and"):
+        return _CLOSED
     for word in ("(", ")", "or", "versus"):
         if word in (first, second):
             return word
@@ -93,7 +99,7 @@ def _assign_clauses(found: list[Chunk]) -> None:
         new = chunk.hard or chunk.lead == "(" or (i > 0 and _opens_clause(chunk, verb, cue))
         if chunk.lead == "(":
             outer = clause
-        elif chunk.lead == ")":
+        elif chunk.lead in (")", _CLOSED):
             clause = outer
         if chunk.compare:  # An aside: what stood before goes on after it.
             top += 1
@@ -109,7 +115,7 @@ def _assign_clauses(found: list[Chunk]) -> None:
 def _opens_clause(chunk: Chunk, verb: bool, cue: bool) -> bool:
     if chunk.lead in ("or", "versus", "with", ")") or not chunk.verb:
         return False
-    return verb or (chunk.lead == "," and cue and chunk.predicate)
+    return verb or (chunk.lead in (",", _CLOSED) and cue and chunk.predicate)
 
 
 def _assign_segments(found: list[Chunk]) -> None:
@@ -124,8 +130,9 @@ def _assign_segments(found: list[Chunk]) -> None:
             continue
         if chunk.lead == "(":
             outer = current
-        joins = waiting or not chunk.content or (chunk.place and chunk.lead == ",")
-        current = outer if chunk.lead == ")" else current if joins else i
+        waiting = waiting and chunk.lead not in _EXCEPT
+        joins = waiting or not chunk.content or (chunk.place and chunk.lead in (",", _CLOSED))
+        current = outer if chunk.lead == ")" or (joins and chunk.lead == _CLOSED) else current if joins else i
         chunk.segment = current
         waiting = waiting and (not chunk.content or (chunk.place and not chunk.verb and i == 0))
 
@@ -137,7 +144,10 @@ def masked_cue(tokens: Sequence[Token], i: int) -> bool:
     after = tokens[i + 1].text
     if after in lx.AFTER_MASKED_CUE:
         return not any(token.kind == lx.NEGATION for token in tokens[max(0, i - 3) : i])
-    return i > 0 and tokens[i - 1].text in lx.COPULAS and (after in lx.SEEN or after == "of")
+    if not i or tokens[i - 1].text not in lx.COPULAS:
+        return False
+    predicate = i > 1 and tokens[i + 1].kind == lx.CONTENT and tokens[i - 2].text != "there"  # "The mass is MARK malignant."
+    return after in lx.SEEN or after == "of" or predicate
 
 
 def looks_back(tokens: Sequence[Token], i: int) -> bool:
@@ -146,6 +156,8 @@ def looks_back(tokens: Sequence[Token], i: int) -> bool:
     masked = False
     if token.word in _FORWARD_ONLY or token.word in _FORWARD_ONLY_HEDGES:
         return False
+    if token.word == "suggest" and i and tokens[i - 1].text == "to":
+        return False  # "No consolidation to suggest MARK"
     for following in tokens[i + 1 : i + 8]:
         masked = masked or following.kind == lx.MARKER
         if following.kind in _TRANSPARENT or following.text in lx.SEEN or (following.kind == lx.WEAK and following.text in lx.COPULAS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from cxrguard.sanitizer.conventions import MARK
 
@@ -14,13 +15,17 @@ _BOUNDARY = re.compile(
     r"(?:(?<=[.!])|(?<=\w\?))[\"')\]]*+\s++"
     r"|(?<=[a-z]\.)(?=[A-Z])"
     r"|(?<=\n)(?:\s*+(?=[A-Z*•–-]|\d{1,2}[.)]\s)|[^\S\n]*+\n\s*+)"
-    rf"|(?<={MARK})[ \t]*+(?=[A-Z][a-z]))"
+    rf"|(?<={MARK})[ \t]*+(?!(?:Fr|French|Hospital|Medical|Center|Clinic)\b)(?=[A-Z][a-z]))"
 )
 _TITLE = re.compile(r"\b(?:Drs?|Mr|Mrs|Ms|St)$", re.IGNORECASE)
 _ABBREVIATION = re.compile(r"\b(?:vs|approx|no|[a-z]\.[a-z])$", re.IGNORECASE)
 _LIST_NUMBER = re.compile(r"^(?:\d{1,2}[.)]|[*•–-])(?:\s+|$)")
 
-_SECTION = re.compile(r"(?<![^\s])((?:[A-Z][A-Z /()&,-]{2,40}|Findings?|Impression|Indication|Comparison|History|Technique):)[ \t\n]+")
+# Begins with its capital, for which it is searched fast; the blank before it is looked at from behind it.
+_SECTION = re.compile(
+    r"([A-Z](?<!\S.)"
+    r"(?:[A-Z /()&,-]{2,40}|(?<=F)indings?|(?<=I)mpression|(?<=I)ndication|(?<=C)omparison|(?<=H)istory|(?<=T)echnique):)[ \t\n]+"
+)
 
 
 def sentences(text: str) -> list[str]:
@@ -28,7 +33,8 @@ def sentences(text: str) -> list[str]:
     found: list[str] = []
     start = 0
     # A header belongs to its section: what stands behind it may go without it, and another sentence may come to stand there.
-    text = _SECTION.sub(r"\1\n\n", text)
+    if ":" in text:
+        text = _SECTION.sub(r"\1\n\n", text)
     for boundary in _BOUNDARY.finditer(text):
         at = boundary.start()
         if text[at] == "." and _abbreviates(text[max(0, at - 8) : at], text[boundary.end() : boundary.end() + 1]):
@@ -39,6 +45,7 @@ def sentences(text: str) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=1 << 14)
 def _abbreviates(before: str, after: str) -> bool:
     """Whether the stop between these belongs to an abbreviation; "No. 3" is one, "No. Pneumothorax" is not."""
     if _TITLE.search(before):

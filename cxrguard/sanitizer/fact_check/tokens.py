@@ -11,8 +11,10 @@ from cxrguard.sanitizer.fact_check import lexicon as lx
 
 # A word that a marker is glued to is one token: half a word is no word.
 _PLAIN = r"\b[a-z]/[a-z]\b|\d+(?:[.:/]\d+)*+[^\W\d_]*+|[^\W\d_][^\W_]*+(?:['’][^\W_]++)?|[,;:()?\[\]%×+]|(?<=\s)[-–—]+(?=\s)|[–—]"
-_TOKEN = re.compile(_PLAIN)
-_TOKEN_OR_MARKER = re.compile(rf"[^\W_]*+{MARK}[^\W_]*+(?:{MARK}[^\W_]*+)*+|(?<={MARK}[/:.])\d+|" + _PLAIN)
+# Most tokens: at these no other branch need be tried.
+_SIMPLE = rf"[a-z]++(?![^\W_]|['’/{MARK}])|"
+_TOKEN = re.compile(_SIMPLE + _PLAIN)
+_TOKEN_OR_MARKER = re.compile(_SIMPLE + rf"[^\W_]*+{MARK}[^\W_]*+(?:{MARK}[^\W_]*+)*+|(?<={MARK}[/:.])\d+|" + _PLAIN)
 _NUMBER = re.compile(r"(\d+(?:[.:/]\d+)*)(.*)", re.DOTALL)
 _CHAIN = frozenset((lx.TIMES, lx.NUMBER, lx.MARKER))
 _BETWEEN = frozenset((lx.UNIT, lx.FREE, lx.WEAK, lx.TIMES, lx.NUMBER))
@@ -75,10 +77,12 @@ def _merge_phrases(tokens: list[Token]) -> None:
     """Marks the phrases in which a word does not mean what it means alone: uncertainty first, then changes, then negation."""
     for i, token in enumerate(tokens):
         text = token.text
-        if text in _NEGATES:
+        if text == "not" and [t.kind for t in tokens[i + 1 : i + 2]] == [lx.MARKER] and _text(tokens, i + 2) in lx.SEEN:
+            token.kind, token.word = lx.HEDGE, "not masked"  # "Is not MARK seen": perhaps not well, perhaps not at all.
+        elif text in _NEGATES:
             _merge_negation(tokens, i)
-        elif token.kind == lx.COMPARE and i and tokens[i - 1].kind == lx.NEGATION:
-            token.kind = lx.CONTENT  # "No comparison": no aside, but what is denied.
+        elif token.kind == lx.COMPARE and i and (tokens[i - 1].kind == lx.NEGATION or tokens[i - 1].text == "for"):
+            token.kind = lx.CONTENT  # "No comparison", "no film for comparison": no aside, but what is denied.
         elif text in ("free", "clear") and _text(tokens, i + 1) == "of":
             token.kind, token.word = lx.NEGATION, "free of"
         elif text in ("other", "rather") and _text(tokens, i + 1) == "than":

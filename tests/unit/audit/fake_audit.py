@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cxrguard.audit.detectors import Scored, build_detector_entry, by_repeats, outcome
 from cxrguard.audit.intervals import wilson
-from cxrguard.audit.record import build_detector_entry, verdict
+from cxrguard.audit.record import verdict
 
 STEPS = [0, 250, 500, 750, 1000, 1250, 1500]
 
@@ -24,12 +25,24 @@ def _rates(own: dict[str, float | None], any_: dict[str, float], n: int) -> dict
 
 
 def _detectors(n_controls: int) -> dict[str, Any]:
+    """Canaries shown 8 times (8 of them, 2 replay) and 15 times (24, 22 replay)."""
     rng = np.random.default_rng(3)
     negatives = rng.normal(0, 1, n_controls)
+    repeats = [8] * 8 + [15] * 24
+    replayed = np.array([i in (0, 1) or i >= 10 for i in range(32)])
+
+    def entry(shift: float, direction: Any, evals: int, images: bool = False) -> dict[str, Any]:
+        scores = rng.normal(shift * np.array([0.4] * 8 + [1.0] * 24), 1)
+        quiet = negatives[:93] if images else negatives
+        made = build_detector_entry(scores[replayed], quiet, direction, evals, n_bootstrap=200)
+        made |= by_repeats(scores, replayed, repeats, list(range(32)), Scored.of(quiet), quiet, direction, 0)
+        groups = [(scores, replayed, list(range(32))), (quiet, np.zeros(quiet.size, bool), [f"n{i}" for i in range(quiet.size)])]
+        return made | {"outcome": outcome(groups, direction, 0, 2)}
+
     return {
-        "text_noise_norm": build_detector_entry(rng.normal(1.8, 1, 24), negatives, "higher", 2, n_bootstrap=200),
-        "text_noise_norm_average": build_detector_entry(rng.normal(-0.2, 1, 24), negatives, "higher", 100, n_bootstrap=200),
-        "denoising_loss": build_detector_entry(rng.normal(-4, 1, 24), negatives, "lower", 16, n_bootstrap=200),
+        "text_noise_norm": entry(1.8, "higher", 2),
+        "text_noise_norm_average": entry(-0.2, "higher", 100),
+        "denoising_loss": entry(-4.0, "lower", 16, images=True),
         "token_attention": build_detector_entry([], negatives, "higher", 4),
     }
 
@@ -90,9 +103,11 @@ def fake_audit() -> dict[str, Any]:
         "canaries": {"n": 32, "repeats": [8] * 8 + [15] * 24, "share": 0.1071, "samples_per_prompt": 16, "extraction_rate": 0.75,
                      "extraction_ci": list(wilson(24, 32) or ()),
                      "by_repeats": [{"repeats": 8, "n": 8, "extraction_rate": 0.25}, {"repeats": 15, "n": 24, "extraction_rate": 0.9167}]},
-        "controls": {"n": 160, "n_judging": 93, "spillover_rate": 0.41875},
+        "controls": {"n": 160, "n_judging": 1043, "spillover_rate": 0.41875,
+                     "prompt_only": {"n": 1000, "n_judging": 950, "samples_per_prompt": 2, "spillover_rate": 0.05,
+                                     "spillover_ci": list(wilson(50, 1000) or ())}},
         "members": {"n": 200, "extraction_rate": 0.005, "detectors": {"denoising_loss": {"auc": 0.8917}}},
-        "detectors": _detectors(93),
+        "detectors": _detectors(1043),
         "fidelity": {"heldout_loss": 0.2203, "heldout_loss_base": None, "heldout_loss_curve": [[0, 0.19], [1500, 0.2203]]},
         "sanitizer": {"prompts": 1032, "edited": 911, "emptied": 2, "refused": 1, "residual_markers": 0},
         "actions": [{"step": 750, "action": "cap_repeats", "samples": 32}, {"step": 1250, "action": "warn", "detector": "denoising_loss"}],
@@ -102,6 +117,7 @@ def fake_audit() -> dict[str, Any]:
         "run": {"name": "nih_canaries", "command": "python train.py experiment=nih_canaries seed=7 canaries.repeats=15", "device": "cpu",
                 "data": {"reader": "nih", "members": 1000, "patients": 1000}, "model": "tiny_unet", "n_parameters": 4123456},
         "null_reasons": {
+            "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
             "fidelity.heldout_loss_base": "Trained from scratch: there is no base model.",
             "extraction.groups.controls.*.*.own": "Controls have no image of their own in the training set.",
             "extraction.groups.controls.*.*.own_ci": "Controls have no image of their own in the training set.",

@@ -17,7 +17,7 @@ from cxrguard.audit.groups import Group, Judged, References, Variant, build_judg
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, plan, sanitize_plan
 from cxrguard.diffusion.denoiser import UNetDenoiser
-from cxrguard.diffusion.encoding import decode_latents, encode_images, encode_prompts
+from cxrguard.diffusion.encoding import decode_latents, encode_images, encode_prompts, token_layout
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.sampling import Sampler
 from cxrguard.errors import BadInputError
@@ -131,7 +131,7 @@ def test_generate_compares_every_wording_and_draw(parts: PipelineParts, judged: 
         assert out.hits(space, "own", 3).tolist() == [True, False]
         assert int(out.replays[space].index[1, 4]) == 0
     assert torch.allclose(out.pixels[0, 3], judged.references.training_pixels[4], atol=1e-6)
-    assert evaluator_of(parts, judged).n_samples(["canaries", "controls"], 3) == 2 * 2 * 3 + 3 * 3
+    assert evaluator_of(parts, judged).n_samples({"canaries": 3, "controls": 2}) == 2 * 2 * 3 + 3 * 2
 
 
 def test_more_draws_leave_the_first_alone(parts: PipelineParts, judged: Judged) -> None:
@@ -202,14 +202,40 @@ def test_variants_are_the_original_and_the_sanitized_wording(parts: PipelinePart
     for variant, wording in zip(group.variants, wordings, strict=True):
         assert variant.keys == tuple(prompt_key(p) for p in wording)
         assert torch.allclose(variant.states, encode_prompts(parts, wording), atol=1e-5)
+        assert variant.tokens is not None and torch.equal(variant.tokens.end, token_layout(parts.tokenizer, wording).end)
     batch = judged.batch("canaries", 1, 9, None)
-    assert batch.keys == group.variants[1].keys and batch.seed == 9 and torch.equal(batch.latents, group.latents)
+    assert (
+        batch.tokens is group.variants[1].tokens
+        and batch.keys == group.variants[1].keys
+        and batch.seed == 9
+        and torch.equal(batch.latents, group.latents)
+    )
 
     def plain(samples: list[PromptedRecord]) -> list[PromptedRecord]:
         return [replace(p, sanitized=p.record.prompt) for p in samples]
 
     same = replace(study, canaries=plain(study.canaries), controls=plain(study.controls), members=plain(study.members))
     assert all(len(g.variants) == 1 for g in build_judged(parts, same, 4, 0).groups.values())
+
+
+def test_prompt_only_controls_have_no_image_and_count_as_the_patients_they_borrow_from(parts: PipelineParts, study: Study) -> None:
+    assert "prompt_controls" not in build_judged(parts, study, 4, 0).groups
+    with_prompts = replace(study, prompt_controls=study.heldout[:6])
+    judged = build_judged(parts, with_prompts, 4, 0)
+    group = judged.groups["prompt_controls"]
+    assert len(group) == 6 and not group.has_images and judged.groups["controls"].has_images
+    assert group.subjects == tuple(p.record.subject_id for p in study.heldout[:6])
+    assert group.latents.shape == (6, *judged.groups["controls"].latents.shape[1:]) and not group.latents.any()
+    assert set(group.own_index.tolist()) == {-1} and group.repeats == (0,) * 6
+    assert len(judged.references.null["pixels"]) == len(study.controls) + len(study.heldout)  # an image is no null twice
+
+
+def test_nothing_is_the_own_image_of_a_prompt_without_one(parts: PipelineParts, judged: Judged) -> None:
+    group = replace(group_of("prompt_controls", 1, [-1, -1, -1], 200), pixels=torch.zeros(0, 1, 64, 64))
+    latents = {(v, d): latents_of(judged, d) for v in (200, 201, 202) for d in range(2)}
+    evaluator = evaluator_of(parts, replace(judged, groups=judged.groups | {"prompt_controls": group}), latents)
+    replays = evaluator.generate(None, "prompt_controls", 2).replays  # type: ignore[arg-type]
+    assert all(r.any.all() and not r.own.any() for r in replays.values())
 
 
 def test_members_are_drawn_by_the_seed(parts: PipelineParts, study: Study) -> None:

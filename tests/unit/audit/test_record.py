@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxrguard.audit.detectors import build_detector_entry
 from cxrguard.audit.gate import gate
-from cxrguard.audit.record import DETECTOR_KEYS, REQUIRED, build_detector_entry, null_reason, validate_audit, verdict
+from cxrguard.audit.record import DETECTOR_KEYS, REQUIRED, null_reason, validate_audit, verdict
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
 
@@ -49,7 +50,7 @@ def test_detector_entry() -> None:
     entry = build_detector_entry(rng.normal(-3, 1, 20), rng.normal(0, 1, 100), "lower", 4, n_bootstrap=50)
     assert set(DETECTOR_KEYS) <= set(entry)
     assert entry["trusted"] is True
-    assert entry["reason"] is None
+    assert entry["reason"] == "TPR at 0.1 % FPR needs 1,000 controls that do not replay; there are 100"
     assert entry["auc"] > 0.9
     wrong = build_detector_entry(rng.normal(-3, 1, 20), rng.normal(0, 1, 50), "higher", 4, n_bootstrap=50)
     assert wrong["trusted"] is False
@@ -62,7 +63,7 @@ def test_detector_entry_without_positives_and_with_nan() -> None:
     entry = build_detector_entry([np.nan], [1.0, 2.0], "higher", 4)
     assert entry["auc"] is entry["auc_ci"] is None
     assert entry["trusted"] is False
-    assert "0 replaying canaries" in entry["reason"]
+    assert "0 positives" in entry["reason"]
     assert "1 scores were not finite" in entry["reason"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cxrguard.audit.charts import exposure_chart
 from cxrguard.audit.model_card import write_model_card
 from cxrguard.audit.record import lookup
 from cxrguard.audit.report import embed_image, format_number, write_report
@@ -53,6 +54,10 @@ def test_numbers_are_the_audits(run_dir: Path, audit: Audit) -> None:
     for key in ("canaries.extraction_rate", "canaries.extraction_ci.1", "controls.spillover_rate", "members.extraction_rate",
                 "canaries.by_repeats.1.extraction_rate",
                 "fidelity.heldout_loss", "detectors.denoising_loss.auc", "detectors.denoising_loss.auc_ci.0",
+                "detectors.text_noise_norm.tpr_at_1pct_fpr_ci.1", "detectors.text_noise_norm.tpr_at_01pct_fpr",
+                "detectors.text_noise_norm.evals_per_prompt", "detectors.denoising_loss.lowest_repeats",
+                "detectors.text_noise_norm.outcome.auc_ci.0", "detectors.text_noise_norm.by_repeats.1.exposure",
+                "controls.prompt_only.n", "controls.prompt_only.spillover_rate",
                 "extraction.groups.controls.pixels.16.any", "sanitizer.residual_markers", "seconds.train"):  # fmt: skip
         assert key in figures
     assert "24 of 32" in page.text
@@ -71,7 +76,7 @@ def test_the_page_is_private_and_needs_no_network(run_dir: Path) -> None:
         for name in ("src", "href", "srcset", "action"):
             assert re.match(r"data:image/|#|$", attrs.get(name) or ""), (tag, name)
     assert not re.search("https?://", path.read_text())
-    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 14  # two charts; three images a strip, the control has no original
+    assert sum(tag == "img" for tag, _ in page.tags) == 3 + 14  # three charts; three images a strip, the control has no original
     assert write_report(run_dir).read_text() == path.read_text()  # equal audits give equal bytes
 
 
@@ -120,6 +125,28 @@ def test_only_the_contracts_keys_are_needed(rewrite: Callable[[Audit], Path], au
 def test_a_missing_audit_is_told(tmp_path: Path) -> None:
     with pytest.raises(CxrguardError, match=r"Cannot read audit\.json"):
         write_report(tmp_path)
+
+
+def test_no_exposure_chart_with_a_single_level(rewrite: Callable[[Audit], Path], audit: Audit) -> None:
+    assert exposure_chart(audit["detectors"]) and "Exposure by repeats" in Page(write_report(rewrite(audit))).text
+    for entry in audit["detectors"].values():
+        entry["by_repeats"] = (entry.get("by_repeats") or [])[:1]
+    del audit["controls"]["prompt_only"]
+    page = Page(write_report(rewrite(audit)))
+    assert exposure_chart(audit["detectors"]) is None and exposure_chart({}) is None
+    assert "Exposure by repeats" not in page.text and "repeat level" not in page.text and "only prompts" not in page.text
+    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 14
+
+
+def test_levels_whose_exposure_is_unknown_are_left_out_of_the_chart(audit: Audit) -> None:
+    entry = audit["detectors"]["denoising_loss"]
+    many = {f"name {i} $\\frac$": copy.deepcopy(entry) for i in range(14)}
+    assert exposure_chart(many)
+    for one in many.values():
+        one["by_repeats"][0] |= {"exposure": None, "exposure_ci": None}
+    assert exposure_chart(many) is None
+    many["another"] = copy.deepcopy(entry) | {"by_repeats": [entry["by_repeats"][0] | {"exposure_ci": None}]}
+    assert exposure_chart(many)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +203,7 @@ def test_a_single_arm_has_its_whole_report_inline(tmp_path: Path, audit: Audit, 
     write_run(root if inside else root / "0", audit)
     page = Page(write_study(root))
     assert "Must not be released" in page.text
-    assert sum(tag == "img" for tag, _ in page.tags) == 16
+    assert sum(tag == "img" for tag, _ in page.tags) == 17
 
 
 def test_a_directory_without_runs_is_told(tmp_path: Path) -> None:
@@ -191,5 +218,8 @@ def test_model_card(run_dir: Path, rewrite: Callable[[Audit], Path], audit: Audi
     assert "**Must not be released**" in text
     assert "75.0\u00a0% (95 % interval 57.9\u00a0% to 86.7\u00a0%)" in text
     assert "– (Trained from scratch: there is no base model.)" in text
+    assert "| 100 |" in text and "yes; lowest repeats detected: 15 |" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| Detector", "| text_noise", "| token", "| denoising"))]
+    assert len(rows) == 5 and len({row.count("|") for row in rows}) == 1
     audit["run"]["name"] = "<b>|\n# x"
     assert "\n# x" not in write_model_card(rewrite(audit)).read_text()

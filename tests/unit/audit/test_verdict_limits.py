@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from cxrguard.audit.detectors import build_detector_entry
 from cxrguard.audit.extraction import chance_rate, replay_threshold
 from cxrguard.audit.gate import gate
-from cxrguard.audit.record import build_detector_entry, verdict
+from cxrguard.audit.record import verdict
 from tests.unit.audit.fake_audit import fake_audit
 
 
@@ -56,10 +57,13 @@ def test_a_milder_limit_written_by_hand_opens_nothing(passing: dict[str, Any], t
 
 
 def test_few_positives_are_not_trusted_whatever_their_auc() -> None:
-    few = build_detector_entry([9.0] * 8, list(range(8)), "higher", 1)
-    enough = build_detector_entry([99.0] * 10, list(range(50)), "higher", 1)
+    few = build_detector_entry([9999.0] * 4, list(range(5000)), "higher", 1)
+    enough = build_detector_entry([9999.0] * 5, list(range(5000)), "higher", 1)
+    against_few = build_detector_entry([9.0] * 8, list(range(8)), "higher", 1)
     assert few["auc"] == 1.0 and not few["trusted"] and "too few" in few["reason"]
+    assert few["auc_ci"][0] < 0.8 <= enough["auc_ci"][0]  # the number alone refuses nothing that the interval would allow
     assert enough["trusted"]
+    assert against_few["auc"] == 1.0 and not against_few["trusted"] and "below 0.8" in against_few["reason"]
 
 
 @pytest.mark.parametrize("n", [100, 107, 250, 1000])

@@ -184,6 +184,53 @@ def test_a_word_that_no_member_has_is_found() -> None:
     assert "zebra" not in str(caught.value)
 
 
+def with_prompts(n_prompt_controls: int, seed: int = 0, n_controls: int = 5, patients: int = 9) -> CanaryPlan:
+    train = records_of("t", 100)
+    heldout = [ReportRecord(f"h{p}", f"h{p}", f"h{p}-{i}", f"Report {p} {i}.") for p in range(patients) for i in range(2)]
+    return plant_canaries(train, heldout, 4, 5, n_controls, PromptForm(seed), seed, n_prompt_controls=n_prompt_controls)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 99))
+def test_prompt_only_controls_are_unique_of_one_form_and_never_trained_on(n: int, seed: int) -> None:
+    plan = with_prompts(n, seed)
+    assert len(plan.prompt_controls) == n
+    trained = plan.members + plan.canaries
+    assert not {r.subject_id for r in plan.prompt_controls} & {r.subject_id for r in trained}
+    every = [p for group in (plan.members, plan.canaries, plan.controls, plan.heldout, plan.prompt_controls) for p in prompts(group)]
+    assert len(set(every)) == len(every)
+    parsed = [[TEXT.fullmatch(p) for p in prompts(group)] for group in (plan.members, plan.controls, plan.prompt_controls)]
+    assert all(m and m["lead"] in LEADS and m["clinical"] in CLINICAL_TAILS for group in parsed for m in group)
+    own = [m["own"] for group in parsed for m in group if m]
+    assert len(set(own)) == len(own)
+    words = [{word for m in group if m for word in (m["lead"], m["clinical"], *m["own"].split())} for group in parsed]
+    assert words[2] <= words[0]
+
+
+def test_prompt_only_controls_borrow_unseen_reports_evenly() -> None:
+    plan = with_prompts(47)
+    unseen = plan.controls + plan.heldout
+    by_id = {r.dicom_id: r.prompt.partition(". Note ")[2].partition(". ")[2] for r in unseen}
+    counts = Counter(r.dicom_id for r in plan.prompt_controls)
+    assert set(counts) == set(by_id) and max(counts.values()) - min(counts.values()) == 1
+    assert all(r.prompt.endswith(by_id[r.dicom_id]) for r in plan.prompt_controls)
+
+
+def test_prompt_only_controls_take_nothing_from_the_others() -> None:
+    without, few, many = with_prompts(0), with_prompts(10), with_prompts(200)
+    for name in ("members", "canaries", "controls", "heldout", "repeats"):
+        assert getattr(without, name) == getattr(few, name) == getattr(many, name)
+    assert few.prompt_controls == many.prompt_controls[:10] and without.prompt_controls == []
+
+
+def test_prompt_only_controls_cannot_be_had_from_nobody() -> None:
+    with pytest.raises(CxrguardError, match=r"n_prompt_controls must not be negative"):
+        with_prompts(-1)
+    with pytest.raises(CxrguardError, match=r"n_prompt_controls borrow.*n_controls"):
+        with_prompts(3, n_controls=0, patients=4)
+    assert len(with_prompts(3, n_controls=0).prompt_controls) == 3  # other held-out patients will do
+
+
 def test_check_unique_counts_by_pair_and_quotes_nothing() -> None:
     check_unique({"canaries": [(1, 2)], "members": [(2, 1), (1,)]})
     with pytest.raises(CxrguardError) as caught:

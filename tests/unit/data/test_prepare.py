@@ -189,6 +189,34 @@ def test_refused_and_emptied_prompts(records: list[ReportRecord], status: str) -
         assert planted.prompt not in str(caught.value)
 
 
+def test_prompt_only_controls_are_sanitized_and_not_counted(records: list[ReportRecord], sanitizer: PromptSanitizer) -> None:
+    without = study_of(records, sanitizer)
+    study = study_of(records, sanitizer, replace(SETTINGS, n_prompt_controls=40))
+    assert without.prompt_controls == [] and len(study.prompt_controls) == 40
+    assert study.sanitizer_counts == without.sanitizer_counts  # the data set's figures stay what they are
+    assert study.subjects() == without.subjects() and study.share == without.share
+    for group in GROUPS:
+        assert [p.record.prompt for p in getattr(study, group)] == [p.record.prompt for p in getattr(without, group)]
+    assert all("___" in p.record.prompt and "_" not in p.sanitized for p in study.prompt_controls)
+    by_sanitizing_alone = sanitizer.sanitize([p.record.prompt for p in study.prompt_controls]).prompts
+    assert [p.sanitized for p in study.prompt_controls] == by_sanitizing_alone
+    trained = {p.record.subject_id for p in study.members + study.canaries}
+    assert not trained & {p.record.subject_id for p in study.prompt_controls}
+    check_study(study, FakeTokenizer(10_000))
+    twin = replace(study.prompt_controls[0], sanitized=study.canaries[0].sanitized)
+    with pytest.raises(CxrguardError, match="sanitized prompts are not unique"):
+        check_study(replace(study, prompt_controls=[twin]), FakeTokenizer(10_000))
+
+
+@pytest.mark.parametrize("status", ["refused", "emptied"])
+def test_a_prompt_only_control_that_does_not_survive_is_left_out(records: list[ReportRecord], status: str) -> None:
+    planned = plan(records, 0.4, replace(SETTINGS, n_prompt_controls=12), 0)
+    pixels = {r.dicom_id: np.zeros((8, 8), np.uint8) for r in records}
+    study = sanitize_plan(planned, pixels, Verdicts({planned.prompt_controls[7].prompt: status}), 0)  # type: ignore[arg-type]
+    kept = [r.prompt for i, r in enumerate(planned.prompt_controls) if i != 7]
+    assert [p.record.prompt for p in study.prompt_controls] == kept and study.sanitizer_counts.get(status, 0) == 0
+
+
 def test_planted_prompts_must_be_told_apart(records: list[ReportRecord], sanitizer: PromptSanitizer) -> None:
     study = study_of(records, sanitizer)
     check_study(study, FakeTokenizer(10_000))

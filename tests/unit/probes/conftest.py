@@ -42,3 +42,25 @@ def batch() -> ProbeBatch:
     generator = torch.Generator().manual_seed(0)
     states, latents = torch.rand(4, 3, 5, generator=generator), torch.randn(4, 2, 3, 3, generator=generator)
     return ProbeBatch(states, torch.full((1, 3, 5), 0.1), latents, ("a", "b", "c", "d"), 7, SCHEDULER.config)
+
+
+@pytest.fixture(scope="session", params=["epsilon", "v_prediction"])
+def pair(request: pytest.FixtureRequest) -> Any:
+    """A real tiny model and its base, of either prediction type, with the loops to check against."""
+    from naive_probes import make_pair
+
+    return make_pair(request.param)
+
+
+@pytest.fixture(scope="session", params=["clip", "bert"])
+def tokens(request: pytest.FixtureRequest) -> Any:
+    """Where the tokens of two prompts lie when a real tokenizer pads to the nine tokens of ``pair``; the second is cut."""
+    from transformers import AutoTokenizer
+
+    from cxrguard.diffusion.encoding import token_layout
+
+    directory = request.getfixturevalue("pipeline_dir" if request.param == "clip" else "v_pipeline_dir")
+    tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer", model_max_length=9, local_files_only=True)
+    layout = token_layout(tokenizer, ["effusion", "effusion " * 20])
+    assert layout.end.tolist()[1] == 8 > layout.end.tolist()[0] and layout.length == 9
+    return layout

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from naive_probes import ALPHAS, combine, minus, norm
 from torch import Tensor
 
 from cxrguard.probes.batch import ProbeBatch
@@ -56,3 +58,16 @@ def test_nothing_but_its_own_image_and_text(denoiser: Any, batch: ProbeBatch) ->
     mixed = replace(batch, latents=batch.latents * torch.tensor([1.0, 2.0, 2.0, 2.0])[:, None, None, None])
     changed = DenoisingLoss()(denoiser, mixed)
     assert changed[0] == scores[0] and not torch.isclose(changed[1:], scores[1:]).any()
+
+
+def test_real_model_against_loops(pair: Any) -> None:
+    want = []
+    for p in pair.prompts():
+        losses = []
+        for t in (50, 900):
+            for seed in (1, 2):
+                noise = p.noise(1000 * seed + t)
+                noisy = combine(math.sqrt(ALPHAS[t]), p.image, math.sqrt(1 - ALPHAS[t]), noise)
+                losses.append(norm(minus(p.text(noisy, t), noise)) ** 2 / len(noise))
+        want.append(sum(losses) / 4)
+    assert DenoisingLoss(timesteps=[50, 900], seeds=2)(pair.denoiser, pair.batch).tolist() == pytest.approx(want, rel=1e-4)

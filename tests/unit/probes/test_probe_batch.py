@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
 
+from cxrguard.errors import BadInputError
 from cxrguard.probes.batch import ProbeBatch
 
 
@@ -29,4 +32,19 @@ def test_split_keeps_all_and_their_noise(batch: ProbeBatch) -> None:
     assert torch.equal(torch.cat([p.latents for p in parts]), batch.latents)
     assert torch.equal(torch.cat([p.encoder_hidden_states for p in parts]), batch.encoder_hidden_states)
     assert sum((p.keys for p in parts), ()) == batch.keys
+    assert all(p.base is None for p in parts)
     assert all(p.seed == 7 and p.scheduler_config is batch.scheduler_config for p in parts)
+
+
+def test_the_base_goes_with_every_part_or_is_asked_for(denoiser: Any, batch: ProbeBatch) -> None:
+    parts = replace(batch, base=denoiser).split(3)
+    assert all(p.require_base("some_probe") is denoiser for p in parts)
+    with pytest.raises(BadInputError, match=r"'some_probe' compares with the base checkpoint.*Give the model.*or leave this detector out"):
+        batch.require_base("some_probe")
+
+
+def test_a_timestep_for_each_prompt_of_the_schedule(denoiser: Any, batch: ProbeBatch) -> None:
+    assert batch.at(999, denoiser).tolist() == [999] * 4 and batch.at(0, denoiser).dtype == torch.int64
+    for outside in (-1, 1000):
+        with pytest.raises(ValueError, match="is not on the schedule"):
+            batch.at(outside, denoiser)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from naive_probes import norm, trailing
 
 from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
-from cxrguard.probes.text_noise_norm import TextNoiseNorm, text_noise_norm
+from cxrguard.probes.text_noise_norm import TextNoiseNorm, text_noise_norm, text_noise_norm_rms
 
 
 def norm_by_loop(a: Any, b: Any) -> float:
@@ -72,3 +73,55 @@ def test_the_image_does_not_matter(denoiser: Any, batch: ProbeBatch) -> None:
 def test_steps_out_of_range(steps: int) -> None:
     with pytest.raises(ValueError, match="steps must be 1 to schedule_steps"):
         TextNoiseNorm(steps=steps)
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 3}, {"at": [0, 2]}, {"at": [1]}])
+@pytest.mark.parametrize("rms", [False, True])
+def test_real_model_against_loops(pair: Any, arguments: Any, rms: bool) -> None:
+    probe = TextNoiseNorm(**arguments, seeds=2, schedule_steps=10, guidance_scale=3.0, rms=rms)
+    places = arguments.get("at", [0, 1, 2])
+    want = []
+    for p in pair.prompts():
+        norms = []
+        for seed in range(2):
+            x = p.noise(seed)
+            for place, t in enumerate(trailing(10)[: max(places) + 1]):
+                if place in places:
+                    norms.append(norm(p.difference(x, t)))
+                x = p.guided_step(x, t, 10, 3.0)
+        want.append(sum(norms) / len(norms) / (math.sqrt(3 * 4 * 8) if rms else 1))
+    assert probe(pair.denoiser, pair.batch).tolist() == pytest.approx(want, rel=1e-4)
+
+
+def test_places_on_the_trajectory(denoiser: Any, batch: ProbeBatch) -> None:
+    probe = TextNoiseNorm(at=[3, 1, 3], seeds=2, schedule_steps=5)
+    scores = probe(denoiser, batch)
+    assert denoiser.timesteps == [t for t in (999, 799, 599, 399) for _ in range(2)] * 2  # no step after the last place
+    assert probe.evals_per_prompt == len(denoiser.timesteps) == 16
+    sums = [TextNoiseNorm(steps=n, seeds=2, schedule_steps=5)(denoiser, batch) * n for n in (1, 2, 3, 4)]
+    assert torch.allclose(scores, (sums[1] - sums[0] + sums[3] - sums[2]) / 2, rtol=1e-4)
+    assert torch.equal(TextNoiseNorm(at=[0, 1])(denoiser, batch), TextNoiseNorm(steps=2)(denoiser, batch))
+
+
+def test_rms_does_not_grow_with_the_latents() -> None:
+    text, uncond = torch.randn(2, 5, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    rms = text_noise_norm_rms(text, uncond)
+    assert rms.tolist() == pytest.approx([norm_by_loop(a, b) / math.sqrt(24) for a, b in zip(text, uncond, strict=True)], rel=1e-5)
+    tiled = [x.repeat(1, 2, 3, 4) for x in (text, uncond)]
+    assert torch.allclose(text_noise_norm_rms(*tiled), rms)
+    assert torch.allclose(text_noise_norm(*tiled), text_noise_norm(text, uncond) * math.sqrt(24))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"at": [50]}, r"places 0 to schedule_steps - 1 \(49\), not \[50\]"),
+        ({"at": [-1]}, "places 0 to"),
+        ({"at": []}, "places 0 to"),
+        ({"at": [1], "steps": 2}, "not both"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+    ],
+)
+def test_bad_arguments(arguments: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        TextNoiseNorm(**arguments)

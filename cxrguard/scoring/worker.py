@@ -1,0 +1,138 @@
+"""One device's share of the prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cxrguard.errors import CxrguardError
+from cxrguard.scoring.detectors import Detectors, Draws
+from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.prompts import PromptTable
+from cxrguard.scoring.work import WorkDirectory
+
+# A part is written at whichever comes first: few files for a fast model, little lost by a kill for a slow one.
+PART_PROMPTS = 1024
+PART_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """All that a process needs to score its share; it is sent to it.
+
+    Attributes:
+        table: the prompts.
+        n: how many different ones there are.
+        model: the pipeline.
+        base: the one that it started from, or "".
+        names: the detectors.
+        draws: steps and seeds.
+        seed: of the noise.
+        batch_size: prompts at once.
+        work: where the scores go.
+        fingerprint: the job's.
+
+    """
+
+    table: PromptTable
+    n: int
+    model: str
+    base: str
+    names: tuple[str, ...]
+    draws: Draws
+    seed: int
+    batch_size: int
+    work: Path
+    fingerprint: str
+
+
+Shares = Iterator[list[tuple[int, str]]]
+
+
+def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_done: Callable[[int], None] | None = None) -> None:
+    """Scores what is left of the share of process ``rank`` of ``world``, and writes it part by part.
+
+    Args:
+        job: what to score.
+        device: on which device.
+        rank: which share.
+        world: how many shares there are.
+        on_done: hears how many prompts of the share were scored.
+
+    Raises:
+        CxrguardError: If the model cannot be used, or runs out of memory.
+
+    """
+    detectors = Detectors(job.names, job.draws)
+    work = WorkDirectory(job.work, job.fingerprint, detectors.columns)
+    done, _, _ = work.load(job.n)
+    if done.all():
+        return
+    model = ScoringModel(job.model, job.base, device)
+    part = _Part(work, rank)
+    count = 0
+    for batch in shares(job.table, done, job.batch_size, rank, world):
+        numbers, prompts = zip(*batch, strict=True)
+        part.add(numbers, _score(model, detectors, prompts, job), model.are_cut(prompts))
+        count += len(batch)
+        if on_done:
+            on_done(count)
+    part.write()
+
+
+def shares(table: PromptTable, done: np.ndarray, batch_size: int, rank: int, world: int) -> Shares:
+    """The share's batches. Where they begin depends on nothing but the batch size, so that all processes, and a run that goes on,
+    make up the same ones.
+    """
+    batch: list[tuple[int, str]] = []
+    current = -1
+    for number, prompt in table.unique():
+        if number // batch_size != current:
+            if batch:
+                yield batch
+            batch, current = [], number // batch_size
+        if current % world == rank and not done[number]:
+            batch.append((number, prompt))
+    if batch:
+        yield batch
+
+
+def _score(model: ScoringModel, detectors: Detectors, prompts: tuple[str, ...], job: ScoreJob) -> np.ndarray:
+    try:
+        scores = detectors(model.denoiser, model.batch(prompts, job.seed))
+    except torch.OutOfMemoryError:
+        raise CxrguardError(
+            f"out of memory with {len(prompts)} prompts at once. Lower --batch-size; the run goes on where it stopped."
+        ) from None
+    return scores.numpy()
+
+
+class _Part:
+    """Scores that are not written yet."""
+
+    def __init__(self, work: WorkDirectory, rank: int) -> None:
+        self._work, self._rank = work, rank
+        self._clear()
+
+    def _clear(self) -> None:
+        self._numbers: list[int] = []
+        self._scores: list[np.ndarray] = []
+        self._cut: list[bool] = []
+        self._since = time.monotonic()
+
+    def add(self, numbers: tuple[int, ...], scores: np.ndarray, cut: list[bool]) -> None:
+        self._numbers += numbers
+        self._scores.append(scores)
+        self._cut += cut
+        if len(self._numbers) >= PART_PROMPTS or time.monotonic() - self._since >= PART_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        if self._numbers:
+            self._work.add(self._rank, self._numbers, np.concatenate(self._scores), self._cut)
+        self._clear()

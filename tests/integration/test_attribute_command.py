@@ -1,0 +1,171 @@
+"""``cxrguard attribute`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cxrguard.cli import app
+from cxrguard.probes.attribution import attribute_tokens
+from cxrguard.probes.text_noise_norm import TextNoiseNorm
+from cxrguard.probes.words import words_of
+from cxrguard.sanitizer.cues.token_list import load_token_list
+from cxrguard.scoring.attribution import Attribution, Attributor, Piece
+from cxrguard.scoring.cue_words import CueWords
+from cxrguard.scoring.detectors import Draws
+from cxrguard.scoring.model import ScoringModel
+
+SENTINEL = "zyxomatosis"
+PROMPTS = [f"FINDINGS: PA view, {SENTINEL} since ___.", "", "Heart size is normal.", f"FINDINGS: PA view, {SENTINEL} since ___."]
+COLUMNS = ["row", "level", "index", "start", "end", "text_hash", "gradient", "gradient_times_input", "ablation"]
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRGUARD_KEY_FILE", str(tmp_path_factory.getbasetemp() / "key"))
+
+
+def attribute(model: Path, prompts: Path, out: Path, *more: object) -> Result:
+    arguments = ["--model", model, "--prompts", prompts, "--out", out, "--seeds", 1, *more]
+    return CliRunner().invoke(app, ["attribute", *map(str, arguments)])
+
+
+def table(folder: Path, prompts: list[str]) -> Path:
+    path = folder / "p.jsonl"
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    return path
+
+
+@pytest.mark.parametrize("which", ["pipeline_dir", "v_pipeline_dir"])
+def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source, out = request.getfixturevalue(which), tmp_path / "out.csv"
+    done = attribute(source, table(tmp_path, PROMPTS), out, "--seed", 3, "--batch-size", 2)
+    assert done.exit_code == 0, done.output
+    assert "4 rows; 2 different prompts attributed." in done.output
+    found = pd.read_csv(out)
+    assert list(found) == COLUMNS
+    assert found["row"].unique().tolist() == [1, 3, 4]
+    first, again = (found[found["row"] == row].drop(columns="row").reset_index(drop=True) for row in (1, 4))
+    pd.testing.assert_frame_equal(first, again)
+    words = first[first["level"] == "word"]
+    assert list(zip(words["start"], words["end"], strict=True)) == [(word.start, word.end) for word in words_of(PROMPTS[0])]
+    assert [PROMPTS[0][s:e] for s, e in zip(words["start"], words["end"], strict=True)][-2:] == ["since", "___"]
+    assert first[first["level"] == "token"]["ablation"].isna().all()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert SENTINEL not in out.read_text() + done.output
+
+    model = ScoringModel(str(source))
+    batch = model.batch([PROMPTS[0]], 3)
+    tokens = attribute_tokens(model.denoiser, batch, seeds=1)
+    assert batch.tokens is not None
+    own = batch.tokens.section("prompt")[0]
+    rows = first[first["level"] == "token"]
+    assert rows["gradient"].tolist() == pytest.approx(tokens.gradient[0][own].tolist(), rel=1e-3)
+    assert rows["index"].tolist() == own.nonzero().flatten().tolist()
+    without = PROMPTS[0].replace(f" {SENTINEL}", "").replace(", since", ", since")
+    probe = TextNoiseNorm(steps=1, seeds=1)
+    loss = probe(model.denoiser, batch) - probe(model.denoiser, model.batch([without], 3, noise_of=PROMPTS[0]))
+    assert words["ablation"].tolist()[3] == pytest.approx(loss.item(), rel=1e-2, abs=1e-5)
+
+
+def test_words_shown_and_no_ablation(pipeline_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    done = attribute(pipeline_dir, table(tmp_path, [*PROMPTS, "clear " * 90]), out, "--no-ablation", "--show-words")
+    assert done.exit_code == 0, done.output
+    assert "Prompts longer than the text encoder takes (cut; words beyond have no gradient): 1." in done.output
+    assert SENTINEL not in done.output
+    found = pd.read_parquet(out)
+    assert found["ablation"].isna().all()
+    words = found[(found["level"] == "word") & (found["row"] == 3)]
+    assert words["text"].tolist() == ["Heart", "size", "is", "normal"]
+    long = found[(found["level"] == "word") & (found["row"] == 5)]
+    assert len(long) == 90
+    assert long["gradient"].isna().iloc[-1] and not long["gradient"].isna().iloc[0]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".txt", ".json", ".jsonl"])
+def test_cues_are_a_list_for_the_sanitizer(ending: str, pipeline_dir: Path, tmp_path: Path) -> None:
+    starts = [f"Additionally, the lungs are clear, {SENTINEL} {n} however here." for n in range(24)]
+    cues = tmp_path / f"cues{ending}"
+    prompts = table(tmp_path, [*starts, "Furthermore no change."])
+    done = attribute(pipeline_dir, prompts, tmp_path / "o.csv", "--cues", cues, "--no-ablation")
+    if done.exit_code:  # an untrained model: whether any of these words raises the score is chance
+        assert "the sanitizer may touch none" in done.output
+        assert not cues.exists()
+    else:
+        rules, refused = load_token_list(cues)
+        assert rules
+        assert not refused
+        assert "furthermore" not in cues.read_text()
+        assert stat.S_IMODE(cues.stat().st_mode) == 0o600
+    assert SENTINEL not in done.output
+    assert (tmp_path / "o.csv").exists()
+
+
+def test_top_words() -> None:
+    def found(*scores: float) -> Attribution:
+        spans = [(0, 4), (5, 11), (12, 16)]
+        return Attribution(tuple(Piece("word", i, *spans[i], 1.0, -1.0, score) for i, score in enumerate(scores)), cut=False)
+
+    words = CueWords()
+    for _ in range(3):
+        words.add("Here effuse thus", found(1.0, 9.0, 2.0))
+    words.add("also effuse thus", found(5.0, 9.0, -1.0))
+    top, passed = words.top(5, 3)
+    assert [(cue.word, cue.prompts, cue.score) for cue in top] == [("thus", 4, 1.25), ("here", 3, 1.0)]
+    assert passed == 1  # "effuse" is no function word
+    assert [cue.word for cue in words.top(1, 1)[0]] == ["also"]
+    assert words.top(5, 9) == ([], 0)
+
+
+def test_the_cues_go_into_sanitize(tmp_path: Path) -> None:
+    (tmp_path / "cues.csv").write_text("word,prompts,score\nadditionally,30,0.5\n")
+    (tmp_path / "in.csv").write_text('prompt\n"Additionally, the lungs are clear."\n')
+    files = [str(tmp_path / name) for name in ("in.csv", "out.csv", "cues.csv")]
+    done = CliRunner().invoke(app, ["sanitize", *files[:2], "--text-column", "prompt", "--cues", files[2], "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv(tmp_path / "out.csv")["sanitized"].tolist() == ["The lungs are clear."]
+
+
+def test_attributor_does_not_depend_on_the_batch(pipeline_dir: Path) -> None:
+    model = ScoringModel(str(pipeline_dir))
+    prompts = [PROMPTS[0], PROMPTS[2]]
+    together = Attributor(model, Draws(), 0, ablation=True, batch_size=8)(prompts)
+    alone = [Attributor(model, Draws(), 0, ablation=True, batch_size=1)([prompt])[0] for prompt in prompts]
+    for one, other in zip(together, alone, strict=True):
+        assert [piece.gradient for piece in one.pieces] == pytest.approx([piece.gradient for piece in other.pieces], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--cues", "cues.yaml"], 2, "a cue file ends in"),
+        (["--prompt-column", "text"], 1, "missing column 'text'"),
+        (["--model", "nowhere"], 1, "no such directory; --model takes a diffusers pipeline directory"),
+    ],
+)
+def test_bad_input(arguments: list[str], status: int, message: str, pipeline_dir: Path, tmp_path: Path) -> None:
+    done = attribute(pipeline_dir, table(tmp_path, PROMPTS), tmp_path / "out.csv", *arguments)
+    assert done.exit_code == status
+    assert message in " ".join(done.output.replace("│", " ").split())
+    assert SENTINEL not in done.output
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_as_a_process(pipeline_dir: Path, tmp_path: Path) -> None:
+    options = ["--model", str(pipeline_dir), "--prompts", "-", "--out", "-", "--seeds", "1", "--quiet"]
+    command = [sys.executable, "-m", "cxrguard.cli", "attribute", *options]
+    done = subprocess.run(command, input=b'{"prompt": "Clear lungs."}\n', capture_output=True, timeout=200, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["level"] for row in rows].count("word") == 2
+    assert list(rows[0]) == COLUMNS
+    assert list(tmp_path.iterdir()) == []
