@@ -25,11 +25,12 @@ class ProbeCallback(pl.Callback):
 
     Args:
         every_n_steps: optimizer steps between probes; 0 probes never.
+        max_evals: a detector that costs more evaluations a prompt is left to the final audit.
 
     """
 
-    def __init__(self, every_n_steps: int = 200) -> None:
-        self.every_n_steps = every_n_steps
+    def __init__(self, every_n_steps: int = 200, max_evals: int = 8) -> None:
+        self.every_n_steps, self.max_evals = every_n_steps, max_evals
         self.curves: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._losses: list[float] = []
@@ -37,7 +38,8 @@ class ProbeCallback(pl.Callback):
 
     def attach(self, evaluator: Evaluator, probes: Sequence[Probe], heldout: Callable[[], Any], samples_dir: Path) -> None:
         """Give it what it judges with: ``heldout`` makes the held-out batches, grids go to ``samples_dir``."""
-        self._evaluator, self._probes, self._heldout, self._samples_dir = evaluator, list(probes), heldout, samples_dir
+        self._evaluator, self._heldout, self._samples_dir = evaluator, heldout, samples_dir
+        self._probes = [probe for probe in probes if probe.evals_per_prompt <= self.max_evals]
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far survive a resume."""

@@ -22,6 +22,7 @@ SMALL = [
     "canaries.repeats=4",
     "canaries.n_controls=12",
     "canaries.n_members=6",
+    "canaries.n_prompt_controls=12",
     "trainer.max_steps=6",
     "trainer.accelerator=cpu",
     "probes.every_n_steps=3",

@@ -69,6 +69,7 @@ def judge(
             "extraction_rate": float(positive.mean()),
             "extraction_ci": _interval(positive),
             "by_repeats": _by_repeats(positive, study.repeats),
+            **({"by_arm": _by_arm(positive, study.arms)} if study.arms else {}),
         },
         "controls": {
             "n": len(spilled),
@@ -135,6 +136,16 @@ def _interval(hits: np.ndarray) -> list[float] | None:
 def _by_repeats(hits: np.ndarray, repeats: Sequence[int]) -> list[dict[str, Any]]:
     times = np.array(repeats)
     return [{"repeats": int(r), "n": int((times == r).sum()), "extraction_rate": float(hits[times == r].mean())} for r in np.unique(times)]
+
+
+def _by_arm(hits: np.ndarray, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Canaries by arm in a study of the marker itself; the arms come in their own order."""
+    of = np.array(arms)
+    groups = {arm: hits[of == arm] for arm in dict.fromkeys(arms)}
+    return [
+        {"arm": arm, "n": len(chosen), "extraction_rate": float(chosen.mean()), "extraction_ci": _interval(chosen)}
+        for arm, chosen in groups.items()
+    ]
 
 
 def _rates(generated: Generated, ks: Sequence[int], canary_rows: Tensor) -> dict[str, Any]:

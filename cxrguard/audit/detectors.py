@@ -127,7 +127,7 @@ def _tpr(pos: Scored, neg: Scored, direction: Direction, name: str, rate: float)
     return {name: tpr, f"{name}_ci": None if interval is None else list(interval)}
 
 
-def judge_trust(auc: float | None, interval: Sequence[float] | None, n_pos: int, n_neg: int, min_positives: int) -> tuple[bool, list[str]]:
+def judge_trust(auc: float | None, interval: Sequence[float] | None, n_pos: int, n_neg: int) -> tuple[bool, list[str]]:
     """Whether a detector's figures may be acted on in this run, and what speaks against."""
     if auc is None:
         return False, [f"no AUC: {n_pos} positives (canaries that replay), {n_neg} controls that do not replay"]

@@ -108,7 +108,7 @@ def compare_wordings(
 
     """
     table = np.asarray(scores, dtype=np.float64).reshape(-1, 3)
-    kept: np.ndarray = np.isfinite(table).all(axis=1)
+    kept = np.asarray(np.isfinite(table).all(axis=1), dtype=bool)
     original, sanitized, placebo = table[kept].T
     names = None if clusters is None else [name for name, use in zip(clusters, kept, strict=True) if use]
     contrasts = {"sanitized": sanitized - original, "placebo": placebo - original, "marker": sanitized - placebo}

@@ -21,6 +21,7 @@ from cxrguard.pseudonym import pseudonym
 
 NAME = "scores.csv"
 COLUMNS = ("hash", "patient", "group", "repeats", "replays_own", "replays_any")
+ARM = "arm"  # comes next; a table from before the marker study has none
 Scores = NDArray[np.float64]
 
 
@@ -36,6 +37,7 @@ class ScoreTable:
         any: whether any training image did, ``[N]``.
         scores: by detector, ``[N]``; NaN where it was not finite.
         asked: by detector, whether it scored the prompt, ``[N]``; a detector that looks at images skips prompts without one.
+        arms: in a study of the marker itself the arm of each canary and control, ``N``; "" for other prompts and in other studies.
 
     """
 
@@ -46,9 +48,17 @@ class ScoreTable:
     any: NDArray[np.bool_]
     scores: dict[str, Scores]
     asked: dict[str, NDArray[np.bool_]]
+    arms: tuple[str, ...] = ()
 
 
-def write_scores(run_dir: Path, groups: dict[str, Group], outcomes: Outcomes, scores: dict[str, dict[str, Scores]], key: bytes) -> Path:
+def write_scores(
+    run_dir: Path,
+    groups: dict[str, Group],
+    outcomes: Outcomes,
+    scores: dict[str, dict[str, Scores]],
+    key: bytes,
+    arms: dict[str, tuple[str, ...]] | None = None,
+) -> Path:
     """Write ``scores.csv``.
 
     Args:
@@ -57,18 +67,19 @@ def write_scores(run_dir: Path, groups: dict[str, Group], outcomes: Outcomes, sc
         outcomes: what came back under each prompt, in all its samples; its groups are written.
         scores: by detector and group.
         key: of the pseudonyms; ``hash`` is the same as in the report's strips, ``patient`` the same in all runs with this key.
+        arms: by group, the arm of each prompt; no arms for a group that is not there or empty.
 
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *scores])
+    writer.writerow([*COLUMNS, ARM, *scores])
     for name in outcomes.own:
-        group = groups[name]
+        group, of_group = groups[name], (arms or {}).get(name) or ("",) * len(groups[name])
         for row in range(len(group)):
             known = (pseudonym(key, group.prompts[row]), pseudonym(key, f"patient {group.subjects[row]}"), name, group.repeats[row])
             hits = (int(outcomes.own[name][row]), int(outcomes.any[name][row]))
             values = [repr(float(by_group[name][row])) if name in by_group else "" for by_group in scores.values()]
-            writer.writerow([*known, *hits, *values])
+            writer.writerow([*known, *hits, of_group[row], *values])
     return write_private(run_dir / NAME, buffer.getvalue())
 
 
@@ -91,7 +102,8 @@ def read_scores(run_dir: Path) -> ScoreTable:
 
 
 def _parse(detectors: list[str], rows: list[list[str]]) -> ScoreTable:
-    first = len(COLUMNS)
+    has_arms = detectors[:1] == [ARM]
+    first, detectors = len(COLUMNS) + has_arms, detectors[has_arms:]
     cells = {name: [row[first + i] for row in rows] for i, name in enumerate(detectors)}
     return ScoreTable(
         tuple(row[1] for row in rows),
@@ -101,4 +113,5 @@ def _parse(detectors: list[str], rows: list[list[str]]) -> ScoreTable:
         np.array([int(row[5]) for row in rows], dtype=bool),
         {name: np.array([float(cell or "nan") for cell in column]) for name, column in cells.items()},
         {name: np.array([cell != "" for cell in column], dtype=bool) for name, column in cells.items()},
+        tuple(row[len(COLUMNS)] if has_arms else "" for row in rows),
     )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import yaml
 
+from cxrguard.audit.marker_study import collect_marker_studies
 from cxrguard.audit.pooled import pool
 from cxrguard.audit.record import Audit, read_audit
 from cxrguard.audit.report import Figures, environment, render_body, write_report
@@ -114,7 +115,8 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     Returns:
         ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``. With
         arms that differ only in their seed also ``pooled``: a list of ``{"overrides", "seeds", "dirs", "detectors", "reason"}``,
-        see :func:`cxrguard.audit.pooled.pool_detector`.
+        see :func:`cxrguard.audit.pooled.pool_detector`. With arms whose canaries differ in their marker also ``marker_study``:
+        a list, see :func:`cxrguard.audit.marker_study.collect_marker_studies`.
 
     Raises:
         CxrguardError: if there is no run.
@@ -128,6 +130,9 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     pooled = _pooled(study["arms"], root)
     if pooled:
         study["pooled"] = pooled
+    marker_studies = collect_marker_studies(study["arms"], root)
+    if marker_studies:
+        study["marker_study"] = marker_studies
     write_json_private(root / "study.json", study)
     return study
 
@@ -178,5 +183,6 @@ def write_study(directory: str | Path) -> Path:
         "notes": notes,
         "body": body,
         "pooled": [group | {"f": _shared_notes(group, notes)} for group in study.get("pooled", [])],
+        "marker_studies": [group | {"f": _shared_notes(group, notes)} for group in study.get("marker_study", [])],
     }
     return write_private(root / "report.html", environment().get_template("study.html.j2").render(context))

@@ -59,6 +59,11 @@ class CanarySettings:
         form = self.form(seed)
         return tuple(form.arm(i, self.arm_shift) for i in range(self.n)) if self.arms else ()
 
+    def control_arms(self, seed: int) -> tuple[str, ...]:
+        """The arm of each control with an image; empty but in a study of the marker itself."""
+        form = self.form(seed)
+        return tuple(form.arm(self.n + i, self.arm_shift) for i in range(self.n_controls)) if self.arms else ()
+
 
 @dataclass(frozen=True)
 class PromptedRecord:
@@ -73,7 +78,7 @@ class PromptedRecord:
 class Study:
     """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members.
 
-    ``arms`` are the canaries' in a study of the marker itself, else empty.
+    ``arms`` are the canaries' in a study of the marker itself, ``control_arms`` the controls', else empty.
     """
 
     members: list[PromptedRecord]
@@ -85,6 +90,7 @@ class Study:
     n_quarantined: int
     prompt_controls: list[PromptedRecord] = field(default_factory=list)
     arms: tuple[str, ...] = ()
+    control_arms: tuple[str, ...] = ()
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
@@ -151,7 +157,12 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
 
 
 def sanitize_plan(
-    planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int, arms: Sequence[str] = ()
+    planned: CanaryPlan,
+    pixels: dict[str, np.ndarray],
+    sanitizer: PromptSanitizer,
+    n_quarantined: int,
+    arms: Sequence[str] = (),
+    control_arms: Sequence[str] = (),
 ) -> Study:
     """Run the sanitizer over all prompts; refused and emptied ordinary samples are left out and counted.
 
@@ -171,8 +182,14 @@ def sanitize_plan(
             raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
         if status not in ("refused", "emptied"):
             kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
-    counts = dict(result.counts)
-    return Study(**kept, repeats=tuple(planned.repeats), sanitizer_counts=counts, n_quarantined=n_quarantined, arms=tuple(arms))
+    return Study(
+        **kept,
+        repeats=tuple(planned.repeats),
+        sanitizer_counts=dict(result.counts),
+        n_quarantined=n_quarantined,
+        arms=tuple(arms),
+        control_arms=tuple(control_arms),
+    )
 
 
 def check_study(study: Study, tokenizer: Any) -> None:

@@ -17,6 +17,7 @@ from cxrguard.sanitizer.repair import Edit, edit_collapsed, repair_marked, strip
 from cxrguard.sanitizer.segments import split_pieces
 from cxrguard.sanitizer.sentence import Outcome, dropped, repair_sentence
 from cxrguard.sanitizer.settings import ACTIONS, SanitizerSettings
+from cxrguard.sanitizer.telegram import repair_telegram
 
 __all__ = ["ACTIONS", "Edit", "Sanitized", "TextSanitizer", "check_action", "sanitize_text"]
 
@@ -108,7 +109,20 @@ def sanitize_text(
     markers = scan(text, conventions)
     if not markers.spans:
         return Sanitized(text, "unchanged", (), markers)
-    return _judged(*_changed(text, markers.spans, conventions, action, seed, complete), markers)
+    result = _judged(*_changed(text, markers.spans, conventions, action, seed, complete), markers)
+    if result.status == "refused" and action not in ("strip", "drop_sentence"):
+        return _last_resort(text, markers, conventions, complete) or result
+    return result
+
+
+def _last_resort(text: str, markers: Markers, conventions: Sequence[Convention], complete: bool) -> Sanitized | None:
+    """What can be kept of a text that would be refused; None if that is nothing."""
+    short = collapse_spans(text, markers.spans)
+    new, edits = edit_collapsed(short, lambda sentence: repair_telegram(sentence, complete))
+    if has_marker(new, conventions) or not keeps_facts(short.text, new):
+        return None
+    result = _judged(new, edits, markers)
+    return result if result.status == "edited" else None
 
 
 def _changed(

@@ -107,7 +107,7 @@ def _repair_one(body: str, complete: bool) -> Outcome:
 def _repair_rest(body: str, rest: str, complete: bool) -> Outcome | None:
     """What was not communication, repaired if it holds markers; judged against the whole."""
     repaired = _best(rest, complete) if MARK in rest else Outcome(finish(rest, body), "", "repair")
-    if repaired is None or not _acceptable(body, repaired.text):
+    if repaired is None or not acceptable(body, repaired.text):
         return None
     return Outcome(repaired.text, "+".join(filter(None, ("communication_tail", repaired.rule))), "repair")
 
@@ -149,7 +149,7 @@ def _by_clauses(body: str, complete: bool) -> Outcome | None:
         text = text.rstrip(".") if part is not parts[-1][1] else text
         lost = False
     candidate = finish(text, body)
-    return Outcome(candidate, "+".join(dict.fromkeys(rules)), "repair") if text and _acceptable(body, candidate) else None
+    return Outcome(candidate, "+".join(dict.fromkeys(rules)), "repair") if text and acceptable(body, candidate) else None
 
 
 def _decapitalised(new: str, part: str) -> str:
@@ -192,7 +192,7 @@ def _search(body: str, start: tuple[str, list[str]]) -> Outcome | None:
         visited.add(sentence)
         if MARK not in sentence:
             candidate = finish(sentence, body)
-            if (best is None or _weight(candidate) > _weight(best.text) + 1) and _acceptable(body, candidate):
+            if (best is None or _weight(candidate) > _weight(best.text) + 1) and acceptable(body, candidate):
                 budget = min(budget, len(visited) + _FURTHER) if best is None else budget
                 best = Outcome(candidate, "+".join(rules), "repair")
                 if least - _weight(candidate) <= _FEW:
@@ -228,7 +228,8 @@ _SUBJECT = re.compile(
 _PLACES_ALONE = re.compile(r"(?:P[DAWT#]+,?)+[.]?$")
 
 
-def _acceptable(original: str, candidate: str) -> bool:
+def acceptable(original: str, candidate: str) -> bool:
+    """Whether a repair says something, brings in no defect of grammar, and passes the fact check."""
     if not candidate or _SUBJECT.match(candidate) or brings_defect(original.replace(MARK, "Xx"), candidate):
         return False
     if _PLACES_ALONE.match(tagged(candidate).tags) and re.search("[BV]", tagged(original).tags):

@@ -87,3 +87,17 @@ RELATIONAL = frozenset(["loss", "prominence", "part", "portion", "level", "absen
 # "Adjacent to M": goes whole.
 RELATED_TO = frozenset(["adjacent", "similar", "distal", "proximal", "superior", "inferior", "anterior", "posterior", "lateral", "medial", "related", "attributable", "next", "close", "prior", "secondary", "due"])
 EARLIER = frozenset(["recent", "outside", "prior", "previous", "earlier", "old"])
+# For telegrams ("dyspnea M"). What is complained of: whatever a marker behind it hides, it was complained of.
+COMPLAINTS = frozenset(
+    ["pain", "pains", "dyspnea", "tightness", "nausea", "vomiting", "chills", "fever", "fevers", "hemoptysis", "fatigue", "weakness", "wheezing", "wheeze", "congestion", "sob", "sputum", "headache", "headaches", "bodyaches", "aches", "syncope", "dizziness", "palpitations", "bleeding", "bloody", "rhonchi", "rales", "nosebleed", "constipation", "diarrhea", "sweats", "discomfort", "distress", "hypoxia", "hypoxic", "numbness", "preop", "pre-op", "preoperative", "postop", "post-op", "anesthesia", "revision", "dx", "cp", "use", "clubbing"]
+)
+# What says something where a comma or the like ends it. Findings that are denied as often as not are no part of either list.
+CONDITIONS = COMPLAINTS | frozenset(
+    ["asthma", "copd", "chf", "htn", "hypertension", "emphysema", "copd/emphysema", "tuberculosis", "tb", "pneumonia", "bronchitis", "cancer", "tumor", "lymphoma", "sarcoid", "sarcoidosis", "diabetes", "thrombosis", "dvt", "pe", "surgery", "transplant", "mastectomy", "repair", "evaluation", "workup", "work-up", "mva", "collision", "fall", "accident", "injury", "trauma", "smoker", "exsmoker", "smoking", "nonsmoker", "ekg", "ecg", "hernia", "bleed", "sounds", "etoh", "murmur", "fracture", "femur", "exertion"]
+)
+# Named after a marked date or before one ("left knee radiograph M").
+STUDIES = frozenset(["radiograph", "radiographs", "x-ray", "x-rays", "xray", "xrays", "ct", "cta", "mri", "pet", "series", "urogram", "scan", "scans", "film", "films", "study", "studies", "cxr"])
+# Alone these say nothing.
+SAYS_NOTHING = REGIONS | STUDIES | frozenset(
+    ["patient", "pt", "person", "year", "years", "yr", "month", "months", "week", "weeks", "day", "days", "old", "ago", "time", "date", "am", "pm", "symptoms", "symptom", "loss", "history", "hx", "change", "changes", "evaluation", "workup", "work-up", "side", "sides", "lung", "lungs", "heart", "back", "arm", "arms", "leg", "legs", "knee", "hip", "foot", "feet", "shoulder", "body", "chest", "rib", "ribs", "spine", "kidney", "bone", "bones", "hilum", "hila", "aorta", "mediastinum", "pleura", "interstitium", "parenchyma", "tissue", "tissues", "base", "bases", "lobe", "lobes", "field", "fields", "structures", "contour", "contours", "silhouette", "size", "onset", "status", "physical", "exam", "examination", "facility", "contrast", "views", "view", "gown", "none", "use", "exertion", "term", "name", "hospital", "comparison", "findings", "finding", "reason", "follow-up", "followup", "f/u", "routine", "screening", "pacs", "ap", "lateral"]
+)

@@ -28,6 +28,7 @@ SEARCHES = {"adversarial_raise": True, "adversarial_lower": False}
 EDITS = (*MARKER_EDITS, SANITIZED, PLACEBO, *SEARCHES)
 # Words of no patient, the same for every table, so that a prompt's figures do not hang on the other prompts.
 VOCABULARY = tuple(sorted({*QUALITIES, *STRUCTURES, *PLACES}))
+_ROUNDING = 1e-5  # of a score: what the other prompts of its batch may change in it
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class SensitivityProbe:
         scores = iter(self._score(texts, keys).tolist())
         cut = self._model.are_cut(prompts)
         return [
-            Sensitivity((*self._wordings(prompt, edits, scores), *self._search(prompt)), marked, status, cut[i])
+            Sensitivity(self._wordings(prompt, edits, scores), marked, status, cut[i])
             for i, (prompt, (edits, marked, status)) in enumerate(zip(prompts, made, strict=True))
         ]
 
@@ -163,10 +164,11 @@ class SensitivityProbe:
         """Tokens of a text, uncut."""
         return len(self._model.parts.tokenizer(text, verbose=False).input_ids)
 
-    def _wordings(self, prompt: str, edits: dict[str, str], scores: Iterator[float]) -> list[Wording]:
-        return [Wording(kind, text, next(scores), words_changed(prompt, text)) for kind, text in edits.items()]
+    def _wordings(self, prompt: str, edits: dict[str, str], scores: Iterator[float]) -> tuple[Wording, ...]:
+        made = [Wording(kind, text, next(scores), words_changed(prompt, text)) for kind, text in edits.items()]
+        return (*made, *self._search(prompt, made[0].score))
 
-    def _search(self, prompt: str) -> list[Wording]:
+    def _search(self, prompt: str, original: float) -> list[Wording]:
         """The worst words within the budget; where no swap helps the prompt itself, 0 words changed."""
         if not self._budget or not words_of(prompt):
             return []
@@ -182,7 +184,12 @@ class SensitivityProbe:
             )
             for kind, upward in SEARCHES.items()
         }
-        return [Wording(kind, swaps.texts[-1], swaps.scores[-1], len(swaps.texts) - 1) for kind, swaps in found.items()]
+        return [
+            Wording(kind, swaps.texts[-1], swaps.scores[-1], len(swaps.texts) - 1)
+            if abs(swaps.scores[-1] - original) > _ROUNDING * max(1.0, abs(original))
+            else Wording(kind, prompt, original, 0)
+            for kind, swaps in found.items()
+        ]
 
 
 def _made(texts: dict[str, str | None]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from cxrguard.probes.pure_noise import PureNoiseNorm
 from cxrguard.probes.relative import RelativeToBase
 from cxrguard.probes.score_dynamics import ScoreDynamics
 from cxrguard.probes.secmi import SecMI
+from cxrguard.probes.seed_convergence import SeedConvergence
 from cxrguard.probes.sharpness import Sharpness
 from cxrguard.probes.text_noise_norm import TextNoiseNorm
 
@@ -34,6 +35,7 @@ BUILDERS: dict[str, Callable[[], Probe]] = {
     "noise_consistency": lambda: NoiseConsistency(seeds=3),
     "noise_consistency ssim": lambda: NoiseConsistency(seeds=3, agreement="ssim"),
     "score_dynamics": lambda: ScoreDynamics(step=2, seeds=2, schedule_steps=5),
+    "seed_convergence": lambda: SeedConvergence(steps=3, seeds=2),
     "anisotropy": lambda: Anisotropy(seeds=2),
     "sharpness": lambda: Sharpness(seeds=2),
     "cross_attention_entropy E": lambda: CrossAttentionEntropy(seeds=2),

@@ -56,7 +56,9 @@ def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest
     source, out, told = request.getfixturevalue(which), tmp_path / "out.csv", tmp_path / "told.json"
     done = sensitivity(source, table(tmp_path, PROMPTS), out, "--seed", 3, "--batch-size", 2, "--show-prompts", "--summary", told)
     assert done.exit_code == 0, done.output
-    assert "6 rows; 4 different prompts, 3 of them with a marker." in done.output and "Rows with an empty prompt (left out): 1." in done.output
+    assert (
+        "6 rows; 4 different prompts, 3 of them with a marker." in done.output and "Rows with an empty prompt (left out): 1." in done.output
+    )
     assert SENTINEL not in done.output + told.read_text()
     assert {stat.S_IMODE(path.stat().st_mode) for path in (out, told)} == {0o600}
     found = pd.read_csv(out)
@@ -122,10 +124,16 @@ def test_adversarial_words(pipeline_dir: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     for row, prompt in ((1, "Clear lungs."), (2, MARKED)):
         kinds = {r["kind"]: r for r in rows if r["row"] == row}
-        assert kinds["adversarial_raise"]["difference"] > 0 > kinds["adversarial_lower"]["difference"]
+        assert kinds["adversarial_raise"]["difference"] >= 0 >= kinds["adversarial_lower"]["difference"]
         for kind in ("adversarial_raise", "adversarial_lower"):
-            assert kinds[kind]["words_changed"] == words_changed(prompt, kinds[kind]["text"]) > 0
+            assert kinds[kind]["words_changed"] == words_changed(prompt, kinds[kind]["text"])
+            assert (kinds[kind]["difference"] == 0) == (kinds[kind]["words_changed"] == 0)
+    assert {r["kind"] for r in rows if r["words_changed"] and r["kind"].startswith("adv")} == {"adversarial_raise", "adversarial_lower"}
     assert json.loads(done.stderr)["edits"]["adversarial_raise"]["n"] == 2
+    nothing = sensitivity(pipeline_dir, table(tmp_path, ["Clear lungs."]), out, "--adversarial", 1, "--show-prompts")  # the prompt itself
+    assert nothing.exit_code == 0, nothing.output
+    raised = [json.loads(line) for line in out.read_text().splitlines()][-1]
+    assert (raised["text"], raised["difference"], raised["words_changed"]) == ("Clear lungs.", 0, 0)
 
 
 def test_detectors_and_base(pipeline_dir: Path, tmp_path: Path) -> None:
@@ -138,7 +146,9 @@ def test_detectors_and_base(pipeline_dir: Path, tmp_path: Path) -> None:
     assert gap.exit_code == 0, gap.output
     assert (pd.read_csv(tmp_path / "b.csv")["score"] == 0).all()  # the model is its own base
     assert "all differences are the same" in json.loads(gap.stderr)["marker_test"]["marker"]["reason"]
-    plain, rms = (sensitivity(pipeline_dir, prompts, tmp_path / f"{d}.csv", "--detector", d) for d in ("text_noise_norm", "text_noise_norm_rms"))
+    plain, rms = (
+        sensitivity(pipeline_dir, prompts, tmp_path / f"{d}.csv", "--detector", d) for d in ("text_noise_norm", "text_noise_norm_rms")
+    )
     assert plain.exit_code == rms.exit_code == 0
     ratio = pd.read_csv(tmp_path / "text_noise_norm.csv")["score"] / pd.read_csv(tmp_path / "text_noise_norm_rms.csv")["score"]
     assert ratio.tolist() == pytest.approx([16.0] * len(ratio))  # 4 x 8 x 8 values
@@ -158,12 +168,18 @@ def test_a_prompt_hangs_on_no_other(pipeline_dir: Path) -> None:
         assert SENTINEL not in repr(together)
 
 
+def test_help_has_examples() -> None:
+    done = CliRunner().invoke(app, ["sensitivity", "--help"])
+    assert done.exit_code == 0 and "Examples:\n" in done.stdout and "--adversarial" in done.stdout
+
+
 def test_the_vocabulary_is_of_single_words_and_no_patient() -> None:
     assert len(VOCABULARY) > 80 and all(word.isalpha() and word.islower() for word in VOCABULARY)
 
 
 @pytest.mark.parametrize(
-    ("after", "n"), [("a b c", 0), ("a, b. c", 0), ("a c", 1), ("a x c", 1), ("b c a", 2), ("x y z w", 4), ("", 3), (cut_out("a b c", [(2, 3)]), 1)]
+    ("after", "n"),
+    [("a b c", 0), ("a, b. c", 0), ("a c", 1), ("a x c", 1), ("b c a", 2), ("x y z w", 4), ("", 3), (cut_out("a b c", [(2, 3)]), 1)],
 )
 def test_words_changed(after: str, n: int) -> None:
     assert words_changed("a b c", after) == n

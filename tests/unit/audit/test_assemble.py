@@ -59,7 +59,7 @@ def setting(rate: float = 0.2, sizes: dict[str, int] = SIZES) -> tuple[Any, dict
         }
         for p in PROBES
     }
-    return evaluator, generated, scores, SimpleNamespace(repeats=REPEATS, share=0.17)
+    return evaluator, generated, scores, SimpleNamespace(repeats=REPEATS, share=0.17, arms=())
 
 
 def judged(
@@ -91,6 +91,23 @@ def test_canaries_and_by_repeats() -> None:
         chosen = [h for h, r in zip(hits, REPEATS, strict=True) if r == row["repeats"]]
         assert row["n"] == len(chosen) and row["extraction_rate"] == pytest.approx(sum(chosen) / len(chosen))
     assert [row["repeats"] for row in canaries["by_repeats"]] == [2, 5, 9]
+
+
+def test_canaries_by_arm_in_a_study_of_the_marker_only() -> None:
+    evaluator, generated, scores, study = setting()
+    assert "by_arm" not in judge(evaluator, generated, scores, PROBES, study, K, 0)["canaries"]  # type: ignore[arg-type]
+    study.arms = ("marker", "word", "none") * 4
+    audit = judge(evaluator, generated, scores, PROBES, study, K, 0)  # type: ignore[arg-type]
+    check_nulls(audit)
+    hits = by_loop(generated["canaries"], "pixels", "own", K)
+    for i, (row, arm) in enumerate(zip(audit["canaries"]["by_arm"], ("marker", "word", "none"), strict=True)):
+        k = sum(hits[i::3])
+        assert row == {
+            "arm": arm,
+            "n": 4,
+            "extraction_rate": pytest.approx(k / 4),
+            "extraction_ci": pytest.approx(list(wilson(k, 4) or ())),
+        }
 
 
 def test_controls_and_members() -> None:

@@ -32,11 +32,12 @@ def cases() -> list[MarkerCase]:
     return [case for i, prompt in enumerate(PROMPTS) if (case := case_of(prompt, f"patient {i // 3}"))]
 
 
-def scorer(marker: float, word: float) -> "type":
+def scorer(marker: float, word: float) -> type:
     """A model whose score is its noise, plus what the marker and what each word adds; the noise is the key's."""
 
     class Scorer:
-        calls: list[tuple[str, str]] = []
+        def __init__(self) -> None:
+            self.calls: list[tuple[str, str]] = []
 
         def __call__(self, prompts: Sequence[str], keys: Sequence[str]) -> torch.Tensor:
             self.calls.extend(zip(prompts, keys, strict=True))

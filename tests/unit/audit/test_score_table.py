@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxrguard.audit.judge_detectors import Outcomes
-from cxrguard.audit.score_table import COLUMNS, NAME, read_scores, write_scores
+from cxrguard.audit.score_table import ARM, COLUMNS, NAME, read_scores, write_scores
 from cxrguard.errors import CxrguardError
 from cxrguard.pseudonym import pseudonym
 
@@ -50,7 +50,7 @@ def test_every_prompt_is_there_under_pseudonyms(tmp_path: Path) -> None:
     text = path.read_text()
     assert "secret" not in text and "id0" not in text and "id1" not in text
     rows = list(csv.DictReader(path.open()))
-    assert list(rows[0]) == [*COLUMNS, "norm, first", "image"] and len(rows) == sum(SIZES.values())
+    assert list(rows[0]) == [*COLUMNS, ARM, "norm, first", "image"] and len(rows) == sum(SIZES.values())
     at = 0
     for name, group in groups.items():
         for i in range(len(group)):
@@ -74,6 +74,23 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (table.asked["image"] == with_images).all() and table.asked["norm, first"].all()
     assert np.array_equal(table.scores["image"][with_images], np.concatenate(list(scores["image"].values())), equal_nan=True)
     assert not any(patient in repr(table) for patient in table.patients)
+    assert table.arms == ("",) * sum(SIZES.values())
+
+
+def test_arms_of_a_study_of_the_marker_and_a_table_from_before_it(tmp_path: Path) -> None:
+    groups, outcomes, scores = written(tmp_path)
+    plain = read_scores(tmp_path)
+    arms = {"canaries": ("marker", "word", "none", "marker"), "controls": ("word", "none", "marker", "word", "none"), "members": ()}
+    write_scores(tmp_path, groups, outcomes, scores, KEY, arms)
+    table = read_scores(tmp_path)
+    assert table.arms == (*arms["canaries"], *arms["controls"], *[""] * 9)
+    assert all(np.array_equal(table.scores[name], plain.scores[name], equal_nan=True) for name in plain.scores)
+    lines = [line.split(",") for line in (tmp_path / NAME).read_text().replace('"norm, first"', "norm").splitlines()]
+    before = [",".join([*line[: len(COLUMNS)], *line[len(COLUMNS) + 1 :]]) for line in lines]
+    (tmp_path / NAME).write_text("\n".join(before) + "\n")
+    old = read_scores(tmp_path)
+    assert set(old.arms) == {""} and list(old.scores) == ["norm", "image"]
+    assert np.array_equal(old.scores["norm"], plain.scores["norm, first"])
 
 
 HEADER = ",".join(COLUMNS)

@@ -104,6 +104,62 @@ PREDICATES = [
     ("The patient is status post ___ with volume loss.", "The patient with volume loss."),
     ("Chest pain, rule out ___; evaluate for edema.", "Chest pain; evaluate for edema."),
 ]
+# None has a verb: what stands whole between commas, "with", "and" and markers.
+TELEGRAMS = [
+    ("Preop anesthesia XXXX", "Preop anesthesia"),
+    ("PRE-OP XXXX", "PRE-OP"),
+    ("Preop surgical XXXX for knee surgery", "Preop for knee surgery"),
+    ("preop for left hip revision XXXX.", "preop for left hip revision."),
+    ("XXXX-year-old female XXXX.", "Female."),
+    ("XXXX-year-old male XXXX chest pain", "Male, chest pain"),
+    ("XXXX-year-old male XXXX with abnormal EKG.", "Male with abnormal EKG."),
+    ("___ for one ___ with vomiting", "Vomiting"),
+    ("XXXX for 5 days with chest tightness", "Chest tightness"),
+    ("XXXX with low-grade XXXX and midback pain x2 weeks.", "Midback pain x2 weeks."),
+    ("XXXX for one month bloody sputum for 3 days.", "Bloody sputum for 3 days."),
+    ("chest pain dyspnea XXXX", "chest pain dyspnea"),
+    ("Headache bodyaches chest XXXX", "Headache bodyaches"),
+    ("Hx of chest pain ..no XXXX", "Hx of chest pain"),
+    ("History of chest pain XXXX nausea.", "History of chest pain, nausea."),
+    ("XXXX for 3 weeks history colon cancer", "History colon cancer"),
+    ("XXXX, fractured femur, preop", "Fractured femur, preop"),
+    ("Bone marrow transplant XXXX evaluation.", "Bone marrow transplant evaluation."),
+    (",786.2 XXXX and fatigue", "Fatigue"),
+    (",799.02; hypoxia ap XXXX in wheelchair", "799.02; hypoxia"),
+    ("pt is a XXXX who presents with fatigue", "pt presents with fatigue"),
+    ("left knee radiograph XXXX, XXXX.", "left knee radiograph."),
+    ("XXXX with no fever", "No fever"),
+]
+# A denial, a doubt or a history that goes takes along what it may speak of; nor does a bare adjective or place stay.
+NO_TELEGRAMS = [
+    "XXXX or fever",
+    "Denies XXXX, fever, chills",
+    "r/o XXXX, pneumonia",
+    "Rule out XXXX; pneumonia",
+    "Possible XXXX, pneumonia, edema",
+    "Resolved XXXX, pneumonia",
+    "Improved XXXX, dyspnea",
+    "without XXXX, dyspnea",
+    "Neither XXXX, fever, nor pain",
+    "XXXX ruled out, pneumonia",
+    "XXXX negative, fever",
+    "No chest pain XXXX",
+    "No pain XXXX exertion",
+    "pneumonia XXXX",
+    "Pleural effusion XXXX.",
+    "Screening XXXX for lung cancer",
+    "History XXXX with rhonchi bone pain and nosebleed.",
+    "Previous XXXX with shortness of breath, XXXX",
+    "XXXX change COPD with no acute findings.",
+    "Density XXXX the left lower lobe, XXXX seen, consistent worsening of tumor.",
+    "No evidence of acute thoracic XXXX.",
+    "Persistent XXXX.",
+    "Chronic XXXX",
+    "History of XXXX",
+    "Left shoulder XXXX.",
+    "Kidney XXXX.",
+    "XXXX, XXXX loss",
+]
 REFUSED = [
     "There is an IVC XXXX identified.",
     "There is a right-sided chest XXXX identified whose tip projects over the SVC.",
@@ -128,7 +184,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after"), COMMUNICATION + COMPARISON + NUMBERS + PARTS + INTERPRETATIONS + MASKED_NOUNS + PREDICATES)
+@pytest.mark.parametrize(
+    ("before", "after"), COMMUNICATION + COMPARISON + NUMBERS + PARTS + INTERPRETATIONS + MASKED_NOUNS + PREDICATES + TELEGRAMS
+)
 def test_class(before: str, after: str) -> None:
     result = sanitize_text(before, CONVENTIONS)
     assert (result.text, result.status) == (after, "edited")
@@ -139,6 +197,22 @@ def test_class(before: str, after: str) -> None:
 def test_nothing_of_it_is_safe(text: str) -> None:
     result = sanitize_text(text, CONVENTIONS)
     assert result.status == "refused" or result.text.startswith("Left pneumothorax")
+
+
+@pytest.mark.parametrize("text", NO_TELEGRAMS)
+def test_no_telegram_is_made_of_what_may_be_denied_or_says_nothing(text: str) -> None:
+    assert sanitize_text(text, CONVENTIONS).status == "refused"
+
+
+@pytest.mark.parametrize("action", ["strip", "drop_sentence"])
+def test_no_telegram_for_an_action_that_repairs_nothing(action: str) -> None:
+    assert sanitize_text("Preop anesthesia XXXX", CONVENTIONS, action).text in ("", "Preop anesthesia")
+    assert "telegram" not in [edit.rule for edit in sanitize_text("XXXX for one XXXX with vomiting", CONVENTIONS, action).edits]
+
+
+def test_telegrams_are_the_last_resort() -> None:
+    # Beside a sentence that stays, one is dropped as ever.
+    assert sanitize_text("No edema. Preop anesthesia XXXX", CONVENTIONS).text == "No edema."
 
 
 @pytest.mark.parametrize("text", ["Dr. ___ aware.", "Call 5-___ with questions.", "Comparison is made with prior study performed on ___."])
