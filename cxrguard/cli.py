@@ -117,7 +117,7 @@ def score(
     Files are .csv, .jsonl, .parquet or .txt (a prompt a line; not for --out), chosen by ending; .gz may follow; - is standard input or
     output (JSON lines). Rows and columns stay in order, one column a detector is added: text_noise_norm (the mean over steps and
     noises of the norm of the text's effect on the predicted noise; with it text_noise_norm_rms, divided by the root of the number of
-    latent values), text_noise_norm_mean, pure_noise_norm, noise_consistency, score_dynamics, cross_attention_entropy,
+    latent values), text_noise_norm_mean, pure_noise_norm, noise_consistency, seed_convergence, score_dynamics, cross_attention_entropy,
     cross_attention_entropy_late, bright_ending, sharpness, anisotropy; with --base also
     text_noise_norm_relative, pure_noise_norm_relative, base_noise_gap. A prompt that occurs twice is scored once. OUT appears whole
     or not at all, readable by you only. After an interruption the same command goes on; until then its work is in OUT.partial.

@@ -1,4 +1,4 @@
-"""This project's own detector: a memorized prompt steers hard, and brings different noises to one image."""
+"""A detector of our own: a memorized prompt steers hard, and brings different noises to one image."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def repair_sentence(sentence: str, complete: bool = True) -> Outcome:
             return dropped(sentence, outcome.rule)
         return replace(outcome, text=head + outcome.text) if outcome.text else outcome
     outcomes = [_repair_one(piece, complete) for piece in pieces]
-    text = " ".join(_that_stand(outcomes))
+    text = " ".join(that_stand(outcomes))
     if not text:
         return next((outcome for outcome in outcomes if outcome.rule in _LOSSES), outcomes[0])
     if not keeps_facts(flat[len(head) :], text):
@@ -81,7 +81,7 @@ def repair_sentence(sentence: str, complete: bool = True) -> Outcome:
     return Outcome(head + text, "+".join(rules), "repair")
 
 
-def _that_stand(outcomes: list[Outcome]) -> Iterator[str]:
+def that_stand(outcomes: list[Outcome]) -> Iterator[str]:
     """The sentences that are left, without a small-lettered one that went on from one that was dropped."""
     lost = False
     for outcome in outcomes:

@@ -25,6 +25,7 @@ from cxrguard.sanitizer.vocabulary import (
     INTERPRETED,
     INTERPRETS,
     NOUN_MODIFIERS,
+    PAST,
     PLACES_BY_NAME,
     POLARITY_RISK,
     PREDICATES,
@@ -265,7 +266,7 @@ def _lead(t: Tagged, k: int) -> Iterator[Proposal]:
     if comma < 0 or "," in t.tags[:k] or {t.word(i) for i in range(comma)} & EXCEPTIONS:
         return
     rest = t.tags[comma + 1 :]
-    fragment = not re.search("[BV]", t.tags)
+    fragment = not re.search("[BV]", t.tags) and not {t.word(i) for i in range(comma)} & PAST
     if rest and rest[0] not in "CKR" and t.word(comma + 1) not in CARRIERS - HEDGES and (_INDEPENDENT.match(rest) or rest[0] == "H" or (fragment and rest[0] in "WA")):
         yield "lead", t.text[t.spans[comma + 1][0] :]
 

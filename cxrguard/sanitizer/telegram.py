@@ -15,7 +15,7 @@ from itertools import pairwise
 from cxrguard.sanitizer.communication import COMMUNICATION
 from cxrguard.sanitizer.conventions import MARK
 from cxrguard.sanitizer.parts import sub_sentences, unglue, without_lead
-from cxrguard.sanitizer.sentence import MAX_SENTENCE, Outcome, acceptable, apply_rules, dropped, finish
+from cxrguard.sanitizer.sentence import MAX_SENTENCE, Outcome, acceptable, apply_rules, dropped, finish, that_stand
 from cxrguard.sanitizer.tags import tag_of, tagged
 from cxrguard.sanitizer.tidying import HOLE
 from cxrguard.sanitizer.vocabulary import CARRIERS, COMPLAINTS, CONDITIONS, HEDGES, PERIOD, POLARITY_RISK, SAYS_NOTHING, STUDIES
@@ -94,8 +94,8 @@ def repair_telegram(sentence: str, complete: bool = True) -> Outcome:
     item = _ITEM.match(flat)
     head = item.group() if item else ""
     pieces = sub_sentences(unglue(without_lead(flat[len(head) :])))
-    kept = [text for piece in pieces if (text := _kept(piece.strip().lstrip(".,; "), complete))]
-    return Outcome(head + " ".join(kept), RULE, "repair") if kept else dropped(sentence, "no_safe_repair")
+    text = " ".join(that_stand([Outcome(_kept(piece.strip().lstrip(".,; "), complete), RULE, "repair") for piece in pieces]))
+    return Outcome(head + text, RULE, "repair") if text else dropped(sentence, "no_safe_repair")
 
 
 def _kept(piece: str, complete: bool) -> str:
@@ -166,7 +166,9 @@ def _closed(text: str) -> str:
     end = len(t.tags)
     while end and (t.tags[end - 1] in "AoPDC" or (t.word(end - 1) in SAYS_NOTHING - STUDIES and t.word(end - 2) in COMPLAINTS)):
         end -= 1
-    return t.slice(0, end) if end and not _PASSED_OUT.search(text) else text
+    # What is dropped here may not be what speaks of the rest: "fever negative".
+    whole = not end or _PASSED_OUT.search(text) or _GOVERNS.search(t.slice(end, len(t.tags)))
+    return text if whole else t.slice(0, end)
 
 
 def _stands(part: _Part) -> bool:

@@ -72,6 +72,7 @@ COUNTED = frozenset(["day", "days", "hour", "hours", "week", "weeks", "month", "
 PREDICATES = frozenset(["present", "absent", "normal", "clear", "intact", "stable", "unchanged", "evident", "unremarkable", "consistent"])
 # "New M lobe consolidation": without its name it is no place.
 PLACES_BY_NAME = frozenset(["lobe", "lobes", "ventricle", "atrium"])
+PAST = frozenset(["history", "hx", "h/o", "pmh", "pmhx"])  # of all that a list after it names
 EXCEPTIONS = frozenset(["if", "unless", "except", "other", "apart", "aside", "besides", "excluding", "without", "should"])
 # "M deformity": of what kind is masked.
 DEFORMED = frozenset(["deformity", "deformities", "fracture", "fractures"])

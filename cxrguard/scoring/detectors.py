@@ -20,6 +20,7 @@ from cxrguard.probes.noise_consistency import NoiseConsistency
 from cxrguard.probes.pure_noise import PureNoiseNorm
 from cxrguard.probes.relative import RelativeToBase
 from cxrguard.probes.score_dynamics import ScoreDynamics
+from cxrguard.probes.seed_convergence import SeedConvergence
 from cxrguard.probes.sharpness import Sharpness
 from cxrguard.probes.text_noise_norm import TextNoiseNorm
 
@@ -64,6 +65,7 @@ DETECTORS: dict[str, Detector] = {
     "pure_noise_norm_relative": Detector(lambda d: RelativeToBase(probe=PureNoiseNorm(seeds=d.seeds)), needs_base=True),
     "base_noise_gap": Detector(lambda d: BaseNoiseGap(seeds=d.seeds), needs_base=True),
     "noise_consistency": Detector(lambda d: NoiseConsistency(seeds=d.seeds)),
+    "seed_convergence": Detector(lambda d: SeedConvergence(seeds=d.seeds)),
     "score_dynamics": Detector(lambda d: ScoreDynamics(seeds=d.seeds)),
     "cross_attention_entropy": Detector(lambda d: CrossAttentionEntropy(seeds=d.seeds)),
     "cross_attention_entropy_late": Detector(

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from cxrguard.sanitizer.fact_check import lexicon as lx
-from cxrguard.sanitizer.fact_check.scopes import Chunk, capped, chunks, ends_at_comma, looks_back, masked_cue
+from cxrguard.sanitizer.fact_check.scopes import Chunk, capped, chunks, ends_at_comma, looks_back, masked_cue, undecided
 from cxrguard.sanitizer.fact_check.sentences import sentences
 from cxrguard.sanitizer.fact_check.tokens import Token, completes, tokenize
 
@@ -76,6 +76,8 @@ def read(sentence: str) -> Reading:
     parts = chunks(tokens)
     polarity = _polarity(tokens, parts)
     hedges = _hedges(tokens, parts)
+    for i in undecided(tokens, parts):
+        hedges[i] = capped(hedges[i], "denied?")
     _alternatives(tokens, parts, polarity, hedges)
     negations = [token.kind for token in tokens].count(lx.NEGATION)
     found = tuple(_facts(tokens, parts, polarity, hedges))

@@ -15,6 +15,7 @@ _FORWARD_ONLY_HEDGES = frozenset(("if", "whether", "or", "r/o", "rule", "evaluat
 _TRANSPARENT = frozenset((lx.MARKER, lx.FREE))
 _EXCEPT = ("aside", "apart", "except", "other")
 _CLOSED = "),"  # The end of a remark in brackets, and a comma or the like: what comes next is apart as after any other.
+_BEGINS = frozenset(("the", "there", "this", "these", "that", "a", "an", "his", "her", "he", "she", "patient", "it", "and", "but"))
 _LIMIT = 8  # Hedges kept by name for one word; hostile text has more.
 
 
@@ -180,6 +181,19 @@ def ends_at_comma(tokens: Sequence[Token], i: int) -> bool:
     if j >= len(tokens) or tokens[j].word != ",":
         return False
     return not any(token.text in ("or", "nor") for token in tokens[j : j + 40])
+
+
+def undecided(tokens: Sequence[Token], parts: Sequence[Chunk]) -> list[int]:
+    """Tokens of which a masked "no MARK, effusion" leaves open whether they are denied: neither "effusion" nor "no effusion" is safe."""
+    found: list[int] = []
+    open_ended = False
+    for part in parts:
+        # "No MARK, the lungs are clear.": a sentence of its own.
+        open_ended = open_ended and not part.hard and tokens[part.start : part.end] != [] and tokens[part.start].word not in _BEGINS
+        if open_ended:
+            found += range(part.start, part.end)
+        open_ended = open_ended or any(tokens[i].kind == lx.NEGATION and ends_at_comma(tokens, i) for i in range(part.start, part.end))
+    return found
 
 
 def capped(cues: tuple[str, ...], cue: str) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ NO_TELEGRAMS = [
     "Neither XXXX, fever, nor pain",
     "XXXX ruled out, pneumonia",
     "XXXX negative, fever",
+    "fever negative XXXX",
     "No chest pain XXXX",
     "No pain XXXX exertion",
     "pneumonia XXXX",
