@@ -6,11 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import spacy
 from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
 from cxrguard.errors import CxrguardError, ResidualMarkerError
 from cxrguard.sanitizer.cache import Edits, Outcome, OutcomeCache, fingerprint
@@ -53,6 +56,11 @@ class _Known:
     outcome: Outcome
     residual: int
     markers: Markers
+
+
+def _one_token(vocab: Vocab, text: str) -> Doc:
+    """A Doc of the whole text: the component reads no token, and cutting a report into them takes longer than repairing it."""
+    return Doc(vocab, words=[text] if text else [], spaces=[False] if text else [])
 
 
 class PromptSanitizer:
@@ -132,10 +140,13 @@ class PromptSanitizer:
         if self.action == "off" and not self._every_prompt:
             return {prompt: Outcome(prompt, "unchanged", []) for prompt in prompts}
         tame = [prompt for prompt in prompts if len(prompt) <= _MAX_CHARS and not _HOSTILE.search(prompt)]
-        docs = self._pipeline().pipe(tame)
-        outcomes = {
-            prompt: Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits) for prompt, doc in zip(tame, docs, strict=True)
-        }
+        nlp = self._pipeline()
+        with nlp.memory_zone():  # what spaCy keeps of the texts goes with it
+            docs = nlp.pipe(tame)
+            outcomes = {
+                prompt: Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits)
+                for prompt, doc in zip(tame, docs, strict=True)
+            }
         for prompt in prompts:
             if prompt not in outcomes:
                 result = self._core.sanitize(prompt)
@@ -144,8 +155,10 @@ class PromptSanitizer:
 
     def _pipeline(self) -> Language:
         if self._nlp is None:
-            self._nlp = spacy.blank("en")
-            self._nlp.add_pipe("deid_sanitizer", config=asdict(self._core.settings) | {"conventions": self.conventions})
+            self._nlp = spacy.blank("en", vocab=Vocab())
+            self._nlp.tokenizer = partial(_one_token, self._nlp.vocab)
+            component = self._nlp.add_pipe("deid_sanitizer", config=asdict(self._core.settings) | {"conventions": self.conventions})
+            component.marks_spans = False  # type: ignore[attr-defined]
         return self._nlp
 
     def _check(self, known: list[_Known]) -> None:
