@@ -26,6 +26,8 @@ Step = Callable[[str], Outcome]
 _HEADERS_ALONE = 2000
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
+_TELEGRAM = 2_000  # Characters of the longest text that is taken for telegraphic; a hostile megabyte is not tried twice.
+
 
 @dataclass(frozen=True)
 class Sanitized:
@@ -110,7 +112,7 @@ def sanitize_text(
     if not markers.spans:
         return Sanitized(text, "unchanged", (), markers)
     result = _judged(*_changed(text, markers.spans, conventions, action, seed, complete), markers)
-    if result.status == "refused" and action not in ("strip", "drop_sentence"):
+    if result.status == "refused" and action not in ("strip", "drop_sentence") and len(text) <= _TELEGRAM:
         return _last_resort(text, markers, conventions, complete) or result
     return result
 

@@ -51,7 +51,7 @@ def test_audit_validates_and_says_what_was_run(runs):
     assert audit["canaries"]["n"] == 16 and audit["canaries"]["repeats"] == [2] * 16
     assert audit["sanitizer"]["edited"] == audit["sanitizer"]["prompts"] and audit["sanitizer"]["residual_markers"] == 0
     assert [row["step"] for row in audit["curves"]] == [0, 3, 6]
-    assert set(audit["detectors"]) == {"text_noise_norm", "text_noise_norm_mean", "denoising_loss"}
+    assert set(audit["detectors"]) == {"text_noise_norm", "text_noise_norm_mean", "seed_convergence", "denoising_loss"}
     assert audit["seconds"]["train"] > 0 and audit["seconds"]["total"] > audit["seconds"]["probes"] > 0
 
 
