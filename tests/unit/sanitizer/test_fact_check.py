@@ -194,3 +194,11 @@ def test_failed_check_ends_in_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "keeps_facts", lambda *_: False)
     result = pipeline.sanitize_text("Stable since ___.", load_conventions(["mimic_cxr"]))
     assert (result.text, result.status) == ("", "refused")
+
+
+@pytest.mark.parametrize("item", ["Effusion.", "No effusion."])
+def test_what_a_masked_denial_leaves_undecided_may_not_stay(item: str) -> None:
+    """ "No MARK, effusion" may deny the effusion or not."""
+    assert not keeps_facts("No ___, effusion.", item)
+    assert keeps_facts("No ___, the lungs are clear.", "The lungs are clear.")
+    assert keeps_facts("No ___, effusion or pneumothorax.", "No effusion or pneumothorax.")
