@@ -127,7 +127,7 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_train(
-    directory: Path, *overrides: str, small: bool = True, threads: int = 1, timeout: int = 240
+    directory: Path, *overrides: str, small: bool = True, threads: int = 1, timeout: int = 900
 ) -> subprocess.CompletedProcess[str]:
     """Run ``train.py`` in ``directory``, as a user would."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | {
