@@ -69,7 +69,7 @@ def judge(
             "extraction_rate": float(positive.mean()),
             "extraction_ci": _interval(positive),
             "by_repeats": _by_repeats(positive, study.repeats),
-            **({"by_arm": _by_arm(positive, study.arms)} if study.arms else {}),
+            **({"by_arm": _by_arm(positive, study.arms["canaries"])} if study.arms else {}),
         },
         "controls": {
             "n": len(spilled),

@@ -47,41 +47,18 @@ class Scored:
         return cls(values[keep], tuple(name for name, kept in zip(names, keep, strict=True) if kept), int((~keep).sum()))
 
 
-def build_detector_entry(
-    positives: ArrayLike,
-    negatives: ArrayLike,
-    direction: Direction,
-    evals_per_prompt: int,
-    *,
-    pos_clusters: Names | None = None,
-    neg_clusters: Names | None = None,
-    seed: int = 0,
-    n_bootstrap: int = 2000,
-) -> dict[str, Any]:
-    """One detector's entry in ``detectors``.
-
-    Args:
-        positives: Scores ``[P]`` of canaries that replay.
-        negatives: Scores ``[N]`` of controls that do not.
-        direction: Which way a score means memorized.
-        evals_per_prompt: Denoiser evaluations the score costs.
-        pos_clusters: The patient of each positive; each its own by default.
-        neg_clusters: The patient of each negative.
-        seed: Fixes the bootstrap.
-        n_bootstrap: Draws of the bootstrap.
-
-    Returns:
-        See :func:`describe`.
-
-    """
-    pos, neg = Scored.of(positives, pos_clusters), Scored.of(negatives, neg_clusters)
-    return describe(pos, neg, direction, evals_per_prompt, seed, n_bootstrap)
-
-
 def describe(
     pos: Scored, neg: Scored, direction: Direction, evals_per_prompt: int, seed: int = 0, n_bootstrap: int = 2000
 ) -> dict[str, Any]:
-    """One detector's figures.
+    """One detector's figures: its entry in ``detectors``.
+
+    Args:
+        pos: canaries that replay.
+        neg: controls that do not.
+        direction: Which way a score means memorized.
+        evals_per_prompt: Denoiser evaluations the score costs.
+        seed: Fixes the bootstrap.
+        n_bootstrap: Draws of the bootstrap.
 
     Returns:
         The keys of DESIGN section 5, ``tpr_at_01pct_fpr``, intervals, ``n_positives`` and ``n_negatives``. ``trusted``
@@ -114,7 +91,7 @@ def area(pos: Scored, neg: Scored, direction: Direction, seed: int, n_bootstrap:
     """The ROC area and its interval, resampled by patient."""
     auc = roc_auc(pos.scores, neg.scores, direction)
     interval = auc_interval(pos.scores, neg.scores, pos.clusters, neg.clusters, direction, seed, n_bootstrap)
-    return auc, None if interval is None else list(interval)
+    return auc, interval
 
 
 def _tpr(pos: Scored, neg: Scored, direction: Direction, name: str, rate: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrguard.audit.resampling import Weights, cluster_ids, draw_clusters, percentiles, ratio
+from cxrguard.audit.resampling import bootstrap_mean, cluster_ids
 
 Scores = NDArray[np.float64]
 MIN_CANARIES = 2  # resampling a single canary always gives the same one
@@ -57,11 +57,5 @@ def mean_exposure(
     bits, ids = exposure(canaries, controls), cluster_ids(clusters)
     if np.unique(ids).size < MIN_CANARIES:
         return float(bits.mean()), None
-    generator = np.random.default_rng(seed)
-
-    def draw(size: int) -> Weights:
-        weights = draw_clusters(ids, np.ones(size, dtype=np.int64), generator)
-        return ratio(weights @ bits, weights.sum(axis=1))
-
-    interval = percentiles(draw, n)
+    interval = bootstrap_mean(bits, ids, seed, n)
     return float(bits.mean()), None if interval is None else list(interval)

@@ -87,8 +87,7 @@ def finish_run(
         task = progress.add_task("final audit: scoring", total=len(probes))
         scores = score_all(evaluator, denoiser, probes, list(plan), lambda _: progress.advance(task))
     judged = judge(evaluator, generated, scores, probes, study, k, seed)
-    arms = {"canaries": study.arms, "controls": study.control_arms}
-    write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), arms)
+    write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():
         save_grid(result.pixels[:32, 0], run_dir / "samples" / f"final_{name}.png")

@@ -32,11 +32,22 @@ def wilson(k: int, n: int) -> Interval | None:
         raise ValueError(f"k of n: expected 0 <= k <= n, received k={k}, n={n}")
     if n == 0:
         return None
-    share, z2 = k / n, Z_95**2
+    return wilson_of_share(k / n, n)
+
+
+def wilson_of_share(share: float, n: float) -> Interval:
+    """:func:`wilson` of ``share`` of ``n`` where neither count need be whole; ``n`` is above 0."""
+    z2 = Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # At the ends the bound is exactly 0 or 1; rounding would leave 1e-17.
-    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+    return (0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half)
+
+
+def wider(*intervals: Interval | None) -> list[float] | None:
+    """The wider end, each side, of those that could be had; None without any."""
+    known = [interval for interval in intervals if interval is not None]
+    return [min(low for low, _ in known), max(high for _, high in known)] if known else None
 
 
 def _ids(clusters: Sequence[object], n: int, name: str) -> NDArray[np.int64]:
@@ -118,7 +129,7 @@ def auc_interval(
     direction: Direction = "higher",
     seed: int = 0,
     n: int = 2000,
-) -> Interval | None:
+) -> list[float] | None:
     """The wider end, each side, of :func:`bootstrap_auc` and :func:`newcombe_auc` (by patients).
 
     A bootstrap of perfectly separated scores has no width, whatever their number; that is not knowledge.
@@ -127,5 +138,4 @@ def auc_interval(
     area = auc_of_oriented(oriented(positives, direction), oriented(negatives, direction))
     if resampled is None or area is None:
         return None
-    by_size = newcombe_auc(area, len(set(pos_clusters)), len(set(neg_clusters)))
-    return min(resampled[0], by_size[0]), max(resampled[1], by_size[1])
+    return wider(resampled, newcombe_auc(area, len(set(pos_clusters)), len(set(neg_clusters))))

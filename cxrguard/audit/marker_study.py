@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cxrguard.audit.exposure import exposure
 from cxrguard.audit.intervals import wilson
 from cxrguard.audit.judge_detectors import CONTROLS
 from cxrguard.audit.paired import mean_difference, share_difference
+from cxrguard.audit.record import directions_of
 from cxrguard.audit.score_table import ScoreTable, read_scores
 from cxrguard.audit.statistics import Direction
 from cxrguard.data.prompt_form import ARMS
@@ -181,7 +182,6 @@ def _collect(overrides: tuple[str, ...], arms: list[dict[str, Any]], root: Path)
         runs = [StudyRun(str(arm["seed"]), read_scores(root / arm["dir"])) for arm in arms]
     except CxrguardError as error:
         return entry | {"by_arm": [], "differences": [], "reason": str(error)}
-    told = {name: detector["direction"] for name, detector in arms[0]["audit"]["detectors"].items()}
-    shared = [name for name in told if told[name] in get_args(Direction) and all(name in run.table.scores for run in runs)]
-    found = marker_study(runs, {name: told[name] for name in shared})
+    told = directions_of(arms[0]["audit"])
+    found = marker_study(runs, {name: told[name] for name in told if all(name in run.table.scores for run in runs)})
     return entry | found | {"reason": None if found["by_arm"] else "no canary in these runs' scores.csv has an arm"}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxrguard.audit.intervals import MIN_CLUSTERS, Z_95, Interval
-from cxrguard.audit.resampling import Weights, cluster_ids, draw_clusters, percentiles, ratio
+from cxrguard.audit.intervals import MIN_CLUSTERS, Z_95, Interval, wider, wilson_of_share
+from cxrguard.audit.resampling import bootstrap_mean, cluster_ids
 
 MIN_PAIRS = 2
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def mean_difference(differences: ArrayLike, clusters: Sequence[object] | None = 
     if told["mean"] is not None and not told["reason"] and np.ptp(values) == 0:
         told["reason"] = "no interval: all differences are the same, which says nothing of their spread"
     elif told["mean"] is not None and told["n_clusters"] >= MIN_CLUSTERS:
-        told["ci"] = _wider(_bootstrap(values, ids, seed, n), t_interval(values, ids))
+        told["ci"] = wider(bootstrap_mean(values, ids, seed, n), t_interval(values, ids))
     return told
 
 
@@ -82,7 +82,7 @@ def share_difference(
     if told["mean"] is not None and told["n_clusters"] >= MIN_CLUSTERS:
         scale = told["n_clusters"] / values.size
         cells = (scale * float(cell.sum()) for cell in (one & other, one & ~other, ~one & other, ~one & ~other))
-        told["ci"] = _wider(_bootstrap(values, ids, seed, n), newcombe_paired(*cells))
+        told["ci"] = wider(bootstrap_mean(values, ids, seed, n), newcombe_paired(*cells))
     return told
 
 
@@ -96,21 +96,6 @@ def _told(values: Floats, ids: Ids, lost: int) -> dict[str, Any]:
         reasons.append("no interval: all pairs are of one cluster")
     mean = float(values.mean()) if enough else None
     return {"n": int(values.size), "n_clusters": n_clusters, "mean": mean, "ci": None, "reason": "; ".join(reasons) or None}
-
-
-def _bootstrap(values: Floats, ids: Ids, seed: int, n: int) -> Interval | None:
-    generator = np.random.default_rng(seed)
-
-    def draw(size: int) -> Weights:
-        weights = draw_clusters(ids, np.ones(size, dtype=np.int64), generator)
-        return ratio(weights @ values, weights.sum(axis=1))
-
-    return percentiles(draw, n)
-
-
-def _wider(resampled: Interval | None, by_size: Interval) -> list[float]:
-    ends = [interval for interval in (resampled, by_size) if interval is not None]
-    return [min(low for low, _ in ends), max(high for _, high in ends)]
 
 
 def t_interval(values: Floats, ids: Ids) -> Interval:
@@ -145,7 +130,7 @@ def newcombe_paired(both: float, first: float, second: float, neither: float) ->
     """
     n = both + first + second + neither
     p1, p2 = (both + first) / n, (both + second) / n
-    (low1, high1), (low2, high2) = _wilson(p1, n), _wilson(p2, n)
+    (low1, high1), (low2, high2) = wilson_of_share(p1, n), wilson_of_share(p2, n)
     product = (both + first) * (second + neither) * (both + second) * (first + neither)
     excess = both * neither - first * second
     corrected = max(excess - n / 2, 0.0) if excess > 0 else excess
@@ -155,11 +140,3 @@ def newcombe_paired(both: float, first: float, second: float, neither: float) ->
         return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
 
     return p1 - p2 - reach(p1 - low1, high2 - p2), p1 - p2 + reach(high1 - p1, p2 - low2)
-
-
-def _wilson(share: float, n: float) -> Interval:
-    """:func:`~cxrguard.audit.intervals.wilson` of counts that need not be whole."""
-    z2 = Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cxrguard.audit.detectors import LOW_FPR, LOWER_FPR, Scored
-from cxrguard.audit.intervals import newcombe_auc, wilson
+from cxrguard.audit.intervals import newcombe_auc, wider, wilson
 from cxrguard.audit.judge_detectors import CONTROLS
 from cxrguard.audit.resampling import Weights, cluster_ids, draw_clusters, percentiles, ratio, weighted_wins
 from cxrguard.audit.score_table import ScoreTable
@@ -98,7 +98,7 @@ def _auc(runs: Sequence[Run], seed: int, n: int) -> dict[str, Any]:
 
     auc = _once(runs, figure)
     n_pos, n_neg = sum(len(set(run.pos.clusters)) for run in runs), sum(len(set(run.neg.clusters)) for run in runs)
-    return {"auc": auc, "auc_ci": _wider(_bootstrap(runs, figure, seed, n), newcombe_auc(auc, n_pos, n_neg))}
+    return {"auc": auc, "auc_ci": wider(_bootstrap(runs, figure, seed, n), newcombe_auc(auc, n_pos, n_neg))}
 
 
 def _tpr(runs: Sequence[Run], rate: float, name: str, seed: int, n: int) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _tpr(runs: Sequence[Run], rate: float, name: str, seed: int, n: int) -> dict
         return pos @ found[id(run)].astype(np.float64), pos.sum(axis=1)
 
     tpr, patients = _once(runs, figure), sum(len(set(run.pos.clusters)) for run in runs)
-    return {name: tpr, f"{name}_ci": _wider(_bootstrap(runs, figure, seed, n), wilson(round(tpr * patients), patients))}
+    return {name: tpr, f"{name}_ci": wider(_bootstrap(runs, figure, seed, n), wilson(round(tpr * patients), patients))}
 
 
 Figure = Callable[[Run, Weights, Weights], tuple[Weights, Weights]]  # numerator and denominator of a run's part, [B] each
@@ -136,8 +136,3 @@ def _bootstrap(runs: Sequence[Run], figure: Figure, seed: int, n: int) -> tuple[
         return ratio(above, below)
 
     return percentiles(draw, n)
-
-
-def _wider(resampled: tuple[float, float] | None, by_size: tuple[float, float] | None) -> list[float] | None:
-    known = [interval for interval in (resampled, by_size) if interval is not None]
-    return [min(low for low, _ in known), max(high for _, high in known)] if known else None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cxrguard.audit.intervals import wilson
+from cxrguard.audit.statistics import Direction
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json
 
@@ -32,6 +33,12 @@ DETECTOR_KEYS = ("auc", "auc_ci", "tpr_at_1pct_fpr", "threshold", "direction", "
 
 # A curve has gaps where a figure was not due at that step; that is its own reason.
 GAPS_ALLOWED = ("curves", "fidelity.heldout_loss_curve")
+
+
+def directions_of(audit: Audit) -> dict[str, Direction]:
+    """Which way each detector's scores point; one that is not known is left out."""
+    told = {name: entry["direction"] for name, entry in audit["detectors"].items()}
+    return {name: direction for name, direction in told.items() if direction in get_args(Direction)}
 
 
 def lookup(audit: Audit, path: str | Sequence[str]) -> Any:

@@ -74,6 +74,17 @@ def blocks(n: int) -> Iterator[int]:
         yield min(BLOCK, n - start)
 
 
+def bootstrap_mean(values: Scores, ids: NDArray[np.int64], seed: int, n: int) -> tuple[float, float] | None:
+    """95 % percentile interval of a mean, whole clusters resampled; ``ids`` as in :func:`draw_clusters`."""
+    generator = np.random.default_rng(seed)
+
+    def draw(size: int) -> Weights:
+        weights = draw_clusters(ids, np.ones(size, dtype=np.int64), generator)
+        return ratio(weights @ values, weights.sum(axis=1))
+
+    return percentiles(draw, n)
+
+
 def percentiles(draw: Callable[[int], Weights], n: int) -> tuple[float, float] | None:
     """The 2.5th and 97.5th percentile of ``n`` draws; None if a figure could be had in none of them.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote
 
 import yaml
 
 from cxrguard.audit.marker_study import collect_marker_studies
 from cxrguard.audit.pooled import pool
-from cxrguard.audit.record import Audit, read_audit
+from cxrguard.audit.record import Audit, directions_of, read_audit
 from cxrguard.audit.report import Figures, environment, render_body, write_report
 from cxrguard.audit.score_table import read_scores
-from cxrguard.audit.statistics import Direction
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json, write_json_private, write_private
 
@@ -98,10 +97,9 @@ def _pooled(arms: list[Arm], root: Path) -> list[dict[str, Any]]:
 
 def _pool_arms(overrides: tuple[str, ...], arms: list[Arm], root: Path) -> dict[str, Any]:
     entry = {"overrides": list(overrides), "seeds": [arm["seed"] for arm in arms], "dirs": [arm["dir"] for arm in arms]}
-    told = {name: detector["direction"] for name, detector in arms[0]["audit"]["detectors"].items()}
-    directions = {name: direction for name, direction in told.items() if direction in get_args(Direction)}
     try:
-        return entry | {"detectors": pool([read_scores(root / arm["dir"]) for arm in arms], directions), "reason": None}
+        tables = [read_scores(root / arm["dir"]) for arm in arms]
+        return entry | {"detectors": pool(tables, directions_of(arms[0]["audit"])), "reason": None}
     except CxrguardError as error:
         return entry | {"detectors": {}, "reason": str(error)}
 

@@ -29,6 +29,7 @@ class CanaryPlan:
         controls: never trained on, one image a patient.
         heldout: the other records of patients that are neither canary nor control; never trained on.
         prompt_controls: controls that are only prompts: a held-out report under a decoration of its own; their image is nobody's.
+        arms: in a study of the marker itself the arm of each canary and each control, by group; else empty.
 
     """
 
@@ -38,6 +39,7 @@ class CanaryPlan:
     controls: list[ReportRecord] = field(repr=False)
     heldout: list[ReportRecord] = field(repr=False)
     prompt_controls: list[ReportRecord] = field(default_factory=list, repr=False)
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -88,9 +90,17 @@ def plant_canaries(
         planted[n : len(chosen)],
         _decorate(rest, drawn.heldout),
         planted[len(chosen) :],
+        _arms(form, n, n_controls),
     )
     check_unique({name: _prompts(getattr(plan, name)) for name in ("canaries", "controls", "members", "prompt_controls")})
     return plan
+
+
+def _arms(form: PromptForm, n: int, n_controls: int) -> dict[str, tuple[str, ...]]:
+    if not form.arms:
+        return {}
+    arms = tuple(form.arm_of_planted(i) for i in range(n + n_controls))
+    return {"canaries": arms[:n], "controls": arms[n:]}
 
 
 def _reports(unseen: Sequence[ReportRecord], count: int) -> list[ReportRecord]:

@@ -159,8 +159,7 @@ class ReportDataModule(pl.LightningDataModule):
         """
         records, pixels, n_bad = read_usable(self.reader, self.image_size, self.max_bad_fraction, self.out_dir)
         planned = plan(records, self.heldout_fraction, self.canaries, self.seed)
-        arms = self.canaries.canary_arms(self.seed), self.canaries.control_arms(self.seed)
-        self.study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, *arms)
+        self.study = sanitize_plan(planned, pixels, self.sanitizer, n_bad)
         check_study(self.study, parts.tokenizer)
         train = [*self.study.members, *self.study.canaries]
         self.train_set = self._cache(parts, train, [1] * len(self.study.members) + list(self.study.repeats))

@@ -54,16 +54,6 @@ class CanarySettings:
         """The form of every prompt of the study."""
         return PromptForm(seed, self.deid_markers, tuple(self.arms), self.arm_shift)
 
-    def canary_arms(self, seed: int) -> tuple[str, ...]:
-        """The arm of each canary; empty but in a study of the marker itself."""
-        form = self.form(seed)
-        return tuple(form.arm(i, self.arm_shift) for i in range(self.n)) if self.arms else ()
-
-    def control_arms(self, seed: int) -> tuple[str, ...]:
-        """The arm of each control with an image; empty but in a study of the marker itself."""
-        form = self.form(seed)
-        return tuple(form.arm(self.n + i, self.arm_shift) for i in range(self.n_controls)) if self.arms else ()
-
 
 @dataclass(frozen=True)
 class PromptedRecord:
@@ -78,7 +68,7 @@ class PromptedRecord:
 class Study:
     """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members.
 
-    ``arms`` are the canaries' in a study of the marker itself, ``control_arms`` the controls', else empty.
+    ``arms`` are those of the canaries and the controls in a study of the marker itself, by group, else empty.
     """
 
     members: list[PromptedRecord]
@@ -89,8 +79,7 @@ class Study:
     sanitizer_counts: dict[str, Any]
     n_quarantined: int
     prompt_controls: list[PromptedRecord] = field(default_factory=list)
-    arms: tuple[str, ...] = ()
-    control_arms: tuple[str, ...] = ()
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
@@ -156,14 +145,7 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
     )
 
 
-def sanitize_plan(
-    planned: CanaryPlan,
-    pixels: dict[str, np.ndarray],
-    sanitizer: PromptSanitizer,
-    n_quarantined: int,
-    arms: Sequence[str] = (),
-    control_arms: Sequence[str] = (),
-) -> Study:
+def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int) -> Study:
     """Run the sanitizer over all prompts; refused and emptied ordinary samples are left out and counted.
 
     So are refused and emptied prompt-only controls, but for the counts: those are the data set's.
@@ -187,8 +169,7 @@ def sanitize_plan(
         repeats=tuple(planned.repeats),
         sanitizer_counts=dict(result.counts),
         n_quarantined=n_quarantined,
-        arms=tuple(arms),
-        control_arms=tuple(control_arms),
+        arms=planned.arms,
     )
 
 

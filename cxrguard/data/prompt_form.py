@@ -114,11 +114,9 @@ class PromptForm:
         if self.arms and not self.deid_markers:
             raise CxrguardError("canaries.arms compares prompts with and without a marker; it needs data.deid_markers=true.")
 
-    def arm(self, index: int, shift: int = 0) -> str:
-        """The arm of the ``index``-th record of a group; ``marker`` where there is no study of it, ``none`` without markers."""
-        if not self.arms:
-            return "marker" if self.deid_markers else "none"
-        return self.arms[(index + shift) % len(self.arms)]
+    def arm_of_planted(self, index: int) -> str:
+        """The arm of the ``index``-th planted record; there must be :attr:`arms`."""
+        return self.arms[(index + self.arm_shift) % len(self.arms)]
 
     def draw(self, n_members: int, n_planted: int, n_heldout: int = 0) -> DrawnForms:
         """Draw all decorations of a study.
@@ -149,8 +147,8 @@ class PromptForm:
         special = [self._make(pools, int(a), int(b), int(t)) for (a, b), t in zip(choices, planted[::-1], strict=True)]
         if not self.arms:
             return DrawnForms(special, plain[:n_members], plain[n_members:])
-        turned = [_in_arm(d, self.arm(i, self.arm_shift)) for i, d in enumerate(special)]
-        rest = [_in_arm(d, self.arm(i)) for i, d in enumerate(plain)]
+        turned = [_in_arm(d, self.arm_of_planted(i)) for i, d in enumerate(special)]
+        rest = [_in_arm(d, self.arms[i % len(self.arms)]) for i, d in enumerate(plain)]
         return DrawnForms(turned, rest[:n_members], rest[n_members:])
 
     def _ordinary(self, pools: list[list[str]], tails: np.ndarray, count: int) -> list[Decoration]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cxrguard.audit.detectors import Scored, build_detector_entry, by_repeats, outcome
+from cxrguard.audit.detectors import Scored, by_repeats, describe, outcome
 from cxrguard.audit.intervals import wilson
 from cxrguard.audit.record import verdict
 
@@ -34,7 +34,7 @@ def _detectors(n_controls: int) -> dict[str, Any]:
     def entry(shift: float, direction: Any, evals: int, images: bool = False) -> dict[str, Any]:
         scores = rng.normal(shift * np.array([0.4] * 8 + [1.0] * 24), 1)
         quiet = negatives[:93] if images else negatives
-        made = build_detector_entry(scores[replayed], quiet, direction, evals, n_bootstrap=200)
+        made = describe(Scored.of(scores[replayed]), Scored.of(quiet), direction, evals, n_bootstrap=200)
         made |= by_repeats(scores, replayed, repeats, list(range(32)), Scored.of(quiet), quiet, direction, 0)
         groups = [(scores, replayed, list(range(32))), (quiet, np.zeros(quiet.size, bool), [f"n{i}" for i in range(quiet.size)])]
         return made | {"outcome": outcome(groups, direction, 0, 2)}
@@ -43,7 +43,7 @@ def _detectors(n_controls: int) -> dict[str, Any]:
         "text_noise_norm": entry(1.8, "higher", 2),
         "text_noise_norm_average": entry(-0.2, "higher", 100),
         "denoising_loss": entry(-4.0, "lower", 16, images=True),
-        "token_attention": build_detector_entry([], negatives, "higher", 4),
+        "token_attention": describe(Scored.of([]), Scored.of(negatives), "higher", 4),
     }
 
 

@@ -59,7 +59,7 @@ def setting(rate: float = 0.2, sizes: dict[str, int] = SIZES) -> tuple[Any, dict
         }
         for p in PROBES
     }
-    return evaluator, generated, scores, SimpleNamespace(repeats=REPEATS, share=0.17, arms=())
+    return evaluator, generated, scores, SimpleNamespace(repeats=REPEATS, share=0.17, arms={})
 
 
 def judged(
@@ -96,7 +96,7 @@ def test_canaries_and_by_repeats() -> None:
 def test_canaries_by_arm_in_a_study_of_the_marker_only() -> None:
     evaluator, generated, scores, study = setting()
     assert "by_arm" not in judge(evaluator, generated, scores, PROBES, study, K, 0)["canaries"]  # type: ignore[arg-type]
-    study.arms = ("marker", "word", "none") * 4
+    study.arms = {"canaries": ("marker", "word", "none") * 4}
     audit = judge(evaluator, generated, scores, PROBES, study, K, 0)  # type: ignore[arg-type]
     check_nulls(audit)
     hits = by_loop(generated["canaries"], "pixels", "own", K)

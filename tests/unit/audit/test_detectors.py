@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrguard.audit.detectors import Scored, build_detector_entry, by_repeats
+from cxrguard.audit.detectors import Scored, by_repeats, describe
 from cxrguard.audit.intervals import wilson
 from cxrguard.audit.judge_detectors import by_patient
 
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
     ("n", "at_1", "at_01"), [(99, False, False), (100, True, False), (999, True, False), (1000, True, True), (0, False, False)]
 )
 def test_a_tpr_needs_enough_controls(n: int, at_1: bool, at_01: bool) -> None:
-    entry = build_detector_entry(RNG.normal(3, 1, 20), RNG.normal(0, 1, n), "higher", 2, n_bootstrap=50)
+    entry = describe(Scored.of(RNG.normal(3, 1, 20)), Scored.of(RNG.normal(0, 1, n)), "higher", 2, n_bootstrap=50)
     for key, there, said in (("tpr_at_1pct_fpr", at_1, "need 100 controls"), ("tpr_at_01pct_fpr", at_01, "needs 1,000 controls")):
         assert (entry[key] is not None) == there == (entry[f"{key}_ci"] is not None)
         assert (said in (entry["reason"] or "")) == (not there)
@@ -26,7 +26,7 @@ def test_a_tpr_needs_enough_controls(n: int, at_1: bool, at_01: bool) -> None:
 def test_tprs_by_a_search_over_thresholds() -> None:
     pos, neg = RNG.normal(2, 1, 40).round(1), RNG.normal(0, 1, 2500).round(1)
     names = [i // 2 for i in range(40)]
-    entry = build_detector_entry(-pos, -neg, "lower", 2, pos_clusters=names, n_bootstrap=50)
+    entry = describe(Scored.of(-pos, names), Scored.of(-neg), "lower", 2, n_bootstrap=50)
     for key, rate in (("tpr_at_1pct_fpr", 0.01), ("tpr_at_01pct_fpr", 0.001)):
         allowed = [(neg > cut).mean() <= rate for cut in np.unique([*pos, *neg])]
         best = max(float((pos > cut).mean()) for cut, ok in zip(np.unique([*pos, *neg]), allowed, strict=True) if ok)
@@ -47,7 +47,7 @@ def test_a_level_and_a_detector_are_trusted_alike() -> None:
     assert row["auc"] == 1.0 and "4 positives are too few" in row["reason"]
     assert level(50, 0.0)["lowest_repeats"] is None
     for n in (4, 5, 12):  # with a single level both are the same figures
-        entry = build_detector_entry(np.full(n, 5.0), np.linspace(-1, 1, 1000), "higher", 2)
+        entry = describe(Scored.of(np.full(n, 5.0)), Scored.of(np.linspace(-1, 1, 1000)), "higher", 2)
         assert entry["trusted"] == (level(n, 5.0)["lowest_repeats"] is not None)
 
 

@@ -112,7 +112,7 @@ def test_the_wider_end_of_both_counts() -> None:
     both = auc_interval(pos, neg, range(20), range(200), seed=1, n=500)
     drawn = bootstrap_auc(pos, neg, range(20), range(200), seed=1, n=500)
     sized = newcombe_auc(float((pos[:, None] > neg).mean()), 20, 200)
-    assert drawn is not None and both == (min(drawn[0], sized[0]), max(drawn[1], sized[1]))
+    assert drawn is not None and both == [min(drawn[0], sized[0]), max(drawn[1], sized[1])]
     perfect = auc_interval([5.0] * 20, neg, range(20), range(200))
     assert perfect is not None and perfect[0] < 0.95 and perfect[1] == 1.0
     one_patient = auc_interval([5.0] * 20, neg, [i % 3 for i in range(20)], range(200))

@@ -29,7 +29,7 @@ def table(seed: int, shift: int, effect: float, form_effect: float = 0.0) -> Sco
     luck = own.random(N)  # a canary is as easy to memorize in each arm
     rng = np.random.default_rng([seed, shift])
     form = PromptForm(seed, True, ARMS, shift)
-    arms = [form.arm(i, shift) for i in range(N + N_CONTROLS)]
+    arms = [form.arm_of_planted(i) for i in range(N + N_CONTROLS)]
     marked = np.array([arm == "marker" for arm in arms])
     hits = luck < 0.35 + effect * marked[:N]
     memory = np.concatenate([2.0 * hits, np.zeros(N_CONTROLS)])

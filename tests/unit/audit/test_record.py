@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrguard.audit.detectors import build_detector_entry
+from cxrguard.audit.detectors import Scored, describe
 from cxrguard.audit.gate import gate
 from cxrguard.audit.record import DETECTOR_KEYS, REQUIRED, null_reason, validate_audit, verdict
 from cxrguard.errors import CxrguardError
@@ -47,12 +47,12 @@ def test_a_null_needs_a_reason(audit: Audit) -> None:
 
 def test_detector_entry() -> None:
     rng = np.random.default_rng(0)
-    entry = build_detector_entry(rng.normal(-3, 1, 20), rng.normal(0, 1, 100), "lower", 4, n_bootstrap=50)
+    entry = describe(Scored.of(rng.normal(-3, 1, 20)), Scored.of(rng.normal(0, 1, 100)), "lower", 4, n_bootstrap=50)
     assert set(DETECTOR_KEYS) <= set(entry)
     assert entry["trusted"] is True
     assert entry["reason"] == "TPR at 0.1 % FPR needs 1,000 controls that do not replay; there are 100"
     assert entry["auc"] > 0.9
-    wrong = build_detector_entry(rng.normal(-3, 1, 20), rng.normal(0, 1, 50), "higher", 4, n_bootstrap=50)
+    wrong = describe(Scored.of(rng.normal(-3, 1, 20)), Scored.of(rng.normal(0, 1, 50)), "higher", 4, n_bootstrap=50)
     assert wrong["trusted"] is False
     assert wrong["tpr_at_1pct_fpr"] is wrong["threshold"] is None
     assert "wrong way" in wrong["reason"]
@@ -60,7 +60,7 @@ def test_detector_entry() -> None:
 
 
 def test_detector_entry_without_positives_and_with_nan() -> None:
-    entry = build_detector_entry([np.nan], [1.0, 2.0], "higher", 4)
+    entry = describe(Scored.of([np.nan]), Scored.of([1.0, 2.0]), "higher", 4)
     assert entry["auc"] is entry["auc_ci"] is None
     assert entry["trusted"] is False
     assert "0 positives" in entry["reason"]

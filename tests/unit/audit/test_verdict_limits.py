@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cxrguard.audit.detectors import build_detector_entry
+from cxrguard.audit.detectors import Scored, describe
 from cxrguard.audit.extraction import chance_rate, replay_threshold
 from cxrguard.audit.gate import gate
 from cxrguard.audit.record import verdict
@@ -57,9 +57,9 @@ def test_a_milder_limit_written_by_hand_opens_nothing(passing: dict[str, Any], t
 
 
 def test_few_positives_are_not_trusted_whatever_their_auc() -> None:
-    few = build_detector_entry([9999.0] * 4, list(range(2000)), "higher", 1)
-    enough = build_detector_entry([9999.0] * 5, list(range(2000)), "higher", 1)
-    against_few = build_detector_entry([9.0] * 8, list(range(8)), "higher", 1)
+    few = describe(Scored.of([9999.0] * 4), Scored.of(range(2000)), "higher", 1)
+    enough = describe(Scored.of([9999.0] * 5), Scored.of(range(2000)), "higher", 1)
+    against_few = describe(Scored.of([9.0] * 8), Scored.of(range(8)), "higher", 1)
     assert few["auc"] == 1.0 and not few["trusted"] and "too few" in few["reason"]
     assert few["auc_ci"][0] < 0.8 <= enough["auc_ci"][0]  # the number alone refuses nothing that the interval would allow
     assert enough["trusted"]

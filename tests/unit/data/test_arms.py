@@ -27,18 +27,17 @@ def records() -> list[ReportRecord]:
 
 def study_of(records: list[ReportRecord], settings: CanarySettings, seed: int = 3) -> Study:
     pixels = {r.dicom_id: r.pixels for r in records if r.pixels is not None}
-    arms = settings.canary_arms(seed), settings.control_arms(seed)
-    return sanitize_plan(plan(records, 0.4, settings, seed), pixels, PromptSanitizer(["mimic_cxr"], "off"), 0, *arms)
+    return sanitize_plan(plan(records, 0.4, settings, seed), pixels, PromptSanitizer(["mimic_cxr"], "off"), 0)
 
 
 @pytest.mark.parametrize("n", [6, 7])
 def test_arms_are_those_of_the_prompts_and_turn_round(records: list[ReportRecord], n: int) -> None:
     studies = [study_of(records, CanarySettings(n, 2, n_controls=11, arms=ARMS, arm_shift=shift)) for shift in range(3)]
     for study in studies:
-        assert study.arms == tuple(arm_of(p.record.prompt) for p in study.canaries)
-        assert study.control_arms == tuple(arm_of(p.record.prompt) for p in study.controls)
-        assert set(study.arms) == set(study.control_arms) == set(ARMS)
-    for turned in zip(*(study.arms for study in studies), strict=True):
+        assert study.arms["canaries"] == tuple(arm_of(p.record.prompt) for p in study.canaries)
+        assert study.arms["controls"] == tuple(arm_of(p.record.prompt) for p in study.controls)
+        assert set(study.arms["canaries"]) == set(study.arms["controls"]) == set(ARMS)
+    for turned in zip(*(study.arms["canaries"] for study in studies), strict=True):
         assert set(turned) == set(ARMS)
     patients = {tuple(p.record.subject_id for p in study.canaries) for study in studies}
     assert len(patients) == 1  # the same canaries in every shift, beside the same members
@@ -54,4 +53,4 @@ def test_arms_are_those_of_the_prompts_and_turn_round(records: list[ReportRecord
 
 def test_other_studies_have_no_arms(records: list[ReportRecord]) -> None:
     study = study_of(records, CanarySettings(4, 2, n_controls=10))
-    assert study.arms == study.control_arms == ()
+    assert study.arms == {}
