@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +46,30 @@ def about() -> None:
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
 
 
+# Options that several commands have.
+Model = Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")]
+Prompts = Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")]
+Column = Annotated[str, typer.Option(help="The column of the prompts.")]
+Base = Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Noises a prompt.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts at once.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")]
+
+
+@contextmanager
+def _wrong_use() -> Iterator[None]:
+    """What a request refuses is wrong use of the command: exit status 2."""
+    try:
+        yield
+    except CxrguardError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _tell(lines: Iterable[str], quiet: bool) -> None:
+    for line in () if quiet else lines:
+        typer.echo(line, err=True)
+
+
 @app.command()
 def sanitize(
     source: Annotated[str, typer.Argument(metavar="IN", help="The table of prompts.")],
@@ -52,7 +78,7 @@ def sanitize(
         list[str], typer.Option(help="How markers look: a name, 'auto' (all but surrogates), or a YAML file of your own. Repeatable.")
     ] = ["auto"],  # noqa: B006 (typer copies it)
     action: Annotated[str, typer.Option(help="repair, strip, drop_sentence, fill, randomize, surrogate or off.")] = "repair",
-    text_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "text",
+    text_column: Column = "text",
     edits: Annotated[str, typer.Option(metavar="FILE", help="One line an edit (.jsonl, .csv): row, rule, action, offsets; no text.")] = "",
     summary: Annotated[str, typer.Option(metavar="FILE", help="Write the counts as JSON, too.")] = "",
     cues: Annotated[str, typer.Option(help="Boilerplate cues: off, canonicalize, or a file of cue tokens.")] = "off",
@@ -62,7 +88,7 @@ def sanitize(
     complete: Annotated[bool, typer.Option(help="Whether a repair may write a neutral word in a marker's place.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace columns named sanitized, n_edits, status.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Take de-identification markers out of the prompts in IN without changing a clinical fact.
 
@@ -79,29 +105,26 @@ def sanitize(
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
     from cxrguard.sanitizer.sanitize_file import SanitizeRequest, SanitizerSettings, sanitize_file, summary_lines
 
-    try:
+    with _wrong_use():
         settings = SanitizerSettings(tuple(convention), action, cues, priors, on_refused, complete, seed)
         request = SanitizeRequest(
             source, target, settings, text_column, edits, summary, overwrite=overwrite, workers=workers, progress=not quiet
         )
-    except CxrguardError as error:
-        raise typer.BadParameter(str(error)) from None
     counts = sanitize_file(request)
-    for line in () if quiet else summary_lines(counts):
-        typer.echo(line, err=True)
+    _tell(summary_lines(counts), quiet)
 
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
-    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    model: Model,
+    prompts: Prompts,
     out: Annotated[str, typer.Option(metavar="FILE", help="Where it goes; replaced if there.")],
-    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    prompt_column: Column = "prompt",
     detectors: Annotated[str, typer.Option(help="Names with commas between; the first one selects for the benchmark.")] = "text_noise_norm",
     steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps, where text_noise_norm averages.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
-    base: Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    seeds: Seeds = 4,
+    base: Base = "",
+    batch_size: BatchSize = 32,
     devices: Annotated[int, typer.Option(min=1, help="Processes, each on a device of its own.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     top: Annotated[str, typer.Option(help="Put the top, 1% or a number of prompts, into the benchmark.")] = "",
@@ -110,7 +133,7 @@ def score(
     show_prompts: Annotated[bool, typer.Option("--show-prompts", help="Show the benchmark's prompts, not only keyed hashes.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace columns of the detectors' names.")] = False,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on where an interrupted run stopped, or start afresh.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score how far a model has memorized each of the prompts in a table.
 
@@ -133,38 +156,32 @@ def score(
     from cxrguard.scoring.request import ScoreRequest
     from cxrguard.scoring.score_file import score_file, summary_lines
 
-    def say(line: str) -> None:
-        if not quiet:
-            typer.echo(line, err=True)
-
     names = tuple(name.strip() for name in detectors.split(",") if name.strip())
-    try:
+    with _wrong_use():
         request = ScoreRequest(
             model, prompts, out, prompt_column, names, Draws(steps, seeds), base, batch_size, devices, seed, top, zscore, benchmark,
             show_prompts=show_prompts, overwrite=overwrite, resume=resume, progress=not quiet,
         )  # fmt: skip
-    except CxrguardError as error:
-        raise typer.BadParameter(str(error)) from None
-    for line in summary_lines(request, score_file(request, say)):
-        say(line)
+    scored = score_file(request, lambda line: _tell([line], quiet))
+    _tell(summary_lines(request, scored), quiet)
 
 
 @app.command()
 def attribute(
-    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
-    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    model: Model,
+    prompts: Prompts,
     out: Annotated[str, typer.Option(metavar="FILE", help="Where the tokens and words go; replaced if there.")],
-    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    prompt_column: Column = "prompt",
     steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    seeds: Seeds = 4,
+    batch_size: BatchSize = 32,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     ablation: Annotated[bool, typer.Option(help="Leave each word out in turn, too; one more scoring a word.")] = True,
     show_words: Annotated[bool, typer.Option("--show-words", help="Write tokens and words, not keyed hashes.")] = False,
     cues: Annotated[str, typer.Option(metavar="FILE", help="Write the top words for sanitize --cues (.txt, .csv, .jsonl, .json).")] = "",
     top_words: Annotated[int, typer.Option(min=1, help="Words in it at most.")] = 20,
     min_prompts: Annotated[int, typer.Option(min=1, help="Different prompts that have such a word, at least.")] = 20,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say which tokens and words of each prompt make its text_noise_norm.
 
@@ -183,29 +200,25 @@ def attribute(
     from cxrguard.scoring.attribute_file import AttributeRequest, attribute_file, summary_lines
     from cxrguard.scoring.detectors import Draws
 
-    try:
+    with _wrong_use():
         request = AttributeRequest(
             model, prompts, out, prompt_column, Draws(steps, seeds), batch_size, seed, ablation, show_words, cues, top_words, min_prompts,
             progress=not quiet,
         )  # fmt: skip
-    except CxrguardError as error:
-        raise typer.BadParameter(str(error)) from None
-    told = attribute_file(request)
-    for line in () if quiet else summary_lines(request, told):
-        typer.echo(line, err=True)
+    _tell(summary_lines(request, attribute_file(request)), quiet)
 
 
 @app.command()
 def sensitivity(
-    model: Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")],
-    prompts: Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")],
+    model: Model,
+    prompts: Prompts,
     out: Annotated[str, typer.Option(metavar="FILE", help="Where the edits' scores go; replaced if there.")],
-    prompt_column: Annotated[str, typer.Option(help="The column of the prompts.")] = "prompt",
+    prompt_column: Column = "prompt",
     detector: Annotated[str, typer.Option(help="A detector of score.")] = "text_noise_norm",
-    base: Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")] = "",
+    base: Base = "",
     steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Noises a prompt.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once.")] = 32,
+    seeds: Seeds = 4,
+    batch_size: BatchSize = 32,
     seed: Annotated[int, typer.Option(help="Of the noise and of the edits.")] = 0,
     adversarial: Annotated[int, typer.Option(metavar="N", min=0, help="Search for the worst words, N scorings a prompt and way.")] = 0,
     show_prompts: Annotated[bool, typer.Option("--show-prompts", help="Write the edited prompts, too.")] = False,
@@ -228,16 +241,13 @@ def sensitivity(
     from cxrguard.scoring.detectors import Draws
     from cxrguard.scoring.sensitivity_file import SensitivityRequest, sensitivity_file, summary_lines, to_json
 
-    try:
+    with _wrong_use():
         request = SensitivityRequest(
             model, prompts, out, prompt_column, detector, Draws(steps, seeds), base, batch_size, seed, adversarial, show_prompts, summary,
             progress=not quiet,
         )  # fmt: skip
-    except CxrguardError as error:
-        raise typer.BadParameter(str(error)) from None
     found = sensitivity_file(request)
-    if not quiet:
-        typer.echo("\n".join(summary_lines(found)) if summary else to_json(found).rstrip(), err=True)
+    _tell(summary_lines(found) if summary else [to_json(found).rstrip()], quiet)
 
 
 @app.command(no_args_is_help=False)

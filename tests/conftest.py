@@ -38,7 +38,8 @@ SMALL = [
 def make_pipeline(directory: Path, prediction_type: str = "epsilon", latent_channels: int = 4, encoder: str = "clip") -> Path:
     """Save a random tiny text-to-image pipeline that plain diffusers loads."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+    from tiny_unet import tiny_unet
     from transformers import BertConfig, BertModel, BertTokenizerFast, CLIPTextConfig, CLIPTextModel
 
     from cxrguard.data.phantom import PhantomReader
@@ -91,18 +92,7 @@ def make_pipeline(directory: Path, prediction_type: str = "epsilon", latent_chan
         norm_num_groups=4,
         sample_size=64,
     )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=latent_channels,
-        out_channels=latent_channels,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(16, 16),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-        norm_num_groups=8,
-    )
+    unet = tiny_unet(latent_channels)
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type, clip_sample=False
     )

@@ -35,12 +35,10 @@ def token_layout(tokenizer: Any, prompts: Sequence[str]) -> TokenLayout:
     return TokenLayout(begin, end, length)
 
 
-def count_truncated(tokenizer: Any, prompts: Sequence[str]) -> int:
-    """How many prompts are longer than the encoder takes, and are cut by :func:`tokenize`."""
-    if not prompts:
-        return 0
-    ids = tokenizer(list(prompts), verbose=False).input_ids
-    return sum(len(each) > tokenizer.model_max_length for each in ids)
+def are_cut(tokenizer: Any, prompts: Sequence[str]) -> list[bool]:
+    """Which prompts are longer than the encoder takes, and are cut by :func:`tokenize`."""
+    ids = tokenizer(list(prompts), verbose=False).input_ids if prompts else []  # a tokenizer fails on none
+    return [len(each) > tokenizer.model_max_length for each in ids]
 
 
 @torch.no_grad()

@@ -40,7 +40,9 @@ def cosine_similarity(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float
 
 
 class FrozenEmbedder(ABC):
-    """An embedder that learns nothing, compared by cosine. Subclasses say how one batch is embedded.
+    """An embedder whose network stays as it is, compared by cosine; it learns nothing unless its class says so.
+
+    Subclasses say how one batch is embedded.
 
     Args:
         batch_size: images at once; the vectors do not depend on it.

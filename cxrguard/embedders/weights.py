@@ -24,7 +24,7 @@ def load_state(path: str | Path, embedder: str, remedy: str) -> dict[str, Tensor
         ModelError: no such file, it holds more than tensors, or it is damaged.
 
     """
-    file = _existing(path, embedder, remedy)
+    file = local_file(path, embedder, remedy)
     try:
         loaded: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors raise their own
@@ -44,7 +44,10 @@ def local_file(path: str | Path, embedder: str, remedy: str) -> Path:
         ModelError: there is none.
 
     """
-    return _existing(path, embedder, remedy)
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file for the embedder {embedder}. {remedy}")
+    return file
 
 
 def model_directory(source: str, embedder: str, remedy: str) -> Path:
@@ -83,10 +86,3 @@ def read_config(directory: Path, name: str, remedy: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ModelError(f"{directory / name}: is not a JSON object. {remedy}")
     return loaded
-
-
-def _existing(path: str | Path, embedder: str, remedy: str) -> Path:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file for the embedder {embedder}. {remedy}")
-    return file

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds, per_sample_norm, text_difference
 
@@ -58,7 +57,7 @@ class Anisotropy:
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, batch: ProbeBatch) -> Float[Tensor, " n"]:
         """Scores ``[N]``, float32."""
-        timesteps = ddim_scheduler(batch.scheduler_config, self.schedule_steps).timesteps.tolist()
+        timesteps = batch.timesteps(self.schedule_steps)
         scores = [self._score(denoiser, batch, batch.noise(seed), timesteps[0], timesteps[-3]) for seed in range(self.seeds)]
         return torch.stack(scores).mean(dim=0)
 

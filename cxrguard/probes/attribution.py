@@ -12,7 +12,7 @@ from torch import Tensor
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.sampling import ddim_scheduler
 from cxrguard.probes.batch import ProbeBatch
-from cxrguard.probes.text_difference import check_seeds
+from cxrguard.probes.text_difference import check_seeds, check_steps
 from cxrguard.probes.tokens import SECTIONS, TokenLayout
 
 
@@ -66,8 +66,7 @@ def attribute_tokens(
         guidance_scale: guidance along the trajectory.
 
     """
-    if not 1 <= steps <= schedule_steps:
-        raise ValueError(f"steps must be 1 to schedule_steps ({schedule_steps}), not {steps}")
+    check_steps(steps, schedule_steps)
     states = batch.encoder_hidden_states.detach()
     input_change = states - batch.uncond_hidden_states
     norms, products = [], []

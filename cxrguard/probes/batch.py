@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.errors import BadInputError
 from cxrguard.probes.tokens import TokenLayout
 from cxrguard.randomness import normal
@@ -45,6 +47,17 @@ class ProbeBatch:
         shape = tuple(self.latents.shape[1:])
         drawn = [normal(shape, "probe", self.seed, key, draw) for key in self.keys]
         return torch.stack(drawn).to(self.latents.device)
+
+    def timesteps(self, steps: int) -> list[int]:
+        """Those of the trailing-spaced DDIM schedule, the noisiest first."""
+        return [int(t) for t in ddim_scheduler(self.scheduler_config, steps).timesteps]
+
+    def trajectory(self, denoiser: Denoiser, draw: int, steps: int, guidance_scale: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The :func:`~cxrguard.diffusion.sampling.guided_trajectory` of ``steps`` DDIM steps from the ``draw``-th noise."""
+        scheduler = ddim_scheduler(self.scheduler_config, steps, self.latents.device)
+        return guided_trajectory(
+            denoiser, scheduler, self.encoder_hidden_states, self.uncond_hidden_states, self.noise(draw), guidance_scale
+        )
 
     def at(self, timestep: int, denoiser: Denoiser) -> Int[Tensor, " n"]:
         """``timestep`` once a prompt.

@@ -9,9 +9,8 @@ from torch.nn.functional import interpolate
 
 from cxrguard.diffusion.attention import CrossAttentionRecord
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
-from cxrguard.probes.text_difference import check_seeds, per_sample_norm
+from cxrguard.probes.text_difference import check_seeds, check_steps, per_sample_norm
 from cxrguard.probes.tokens import TokenLayout
 
 
@@ -56,10 +55,8 @@ class BrightEnding:
     def __init__(
         self, *, name: str = "bright_ending", steps: int = 1, seeds: int = 1, schedule_steps: int = 50, guidance_scale: float = 7.5
     ) -> None:
-        if not 1 <= steps <= schedule_steps:
-            raise ValueError(f"steps must be 1 to schedule_steps ({schedule_steps}), not {steps}")
         self.name = name
-        self.steps = steps
+        self.steps = check_steps(steps, schedule_steps)
         self.seeds = check_seeds(seeds)
         self.schedule_steps = schedule_steps
         self.guidance_scale = guidance_scale
@@ -84,10 +81,7 @@ class BrightEnding:
 
     def _trajectory(self, denoiser: Denoiser, batch: ProbeBatch, seed: int) -> tuple[list[Tensor], CrossAttentionRecord]:
         """Δε of the first steps, and the attention of the last one."""
-        scheduler = ddim_scheduler(batch.scheduler_config, self.schedule_steps, batch.latents.device)
-        steps = guided_trajectory(
-            denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, batch.noise(seed), self.guidance_scale
-        )
+        steps = batch.trajectory(denoiser, seed, self.schedule_steps, self.guidance_scale)
         differences: list[Tensor] = []
         for place in range(self.schedule_steps - 1):
             text, uncond, _ = next(steps)

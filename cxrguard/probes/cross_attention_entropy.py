@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cxrguard.diffusion.attention import CrossAttentionRecord
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.errors import ModelError
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds
@@ -100,7 +99,7 @@ class CrossAttentionEntropy:
         return torch.stack([score(denoiser, batch, seed) for seed in range(self.seeds)]).mean(dim=0)
 
     def _first(self, denoiser: Denoiser, batch: ProbeBatch, seed: int) -> Tensor:
-        first = int(ddim_scheduler(batch.scheduler_config, self.schedule_steps).timesteps[0])
+        first = batch.timesteps(self.schedule_steps)[0]
         with denoiser.record_cross_attention() as record:
             denoiser.predict_noise(batch.noise(seed), batch.at(first, denoiser), batch.encoder_hidden_states)
         return entropy(mean_attention(record, self.layer))
@@ -113,10 +112,7 @@ class CrossAttentionEntropy:
 
     def _attention(self, denoiser: Denoiser, batch: ProbeBatch, seed: int) -> list[Tensor]:
         """ā of the first step and of the last ones."""
-        scheduler = ddim_scheduler(batch.scheduler_config, self.schedule_steps, batch.latents.device)
-        steps = guided_trajectory(
-            denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, batch.noise(seed), self.guidance_scale
-        )
+        steps = batch.trajectory(denoiser, seed, self.schedule_steps, self.guidance_scale)
         weights = []
         for place in range(self.schedule_steps):
             if 0 < place < self.schedule_steps - self.last_steps:

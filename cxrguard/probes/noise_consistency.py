@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds, text_difference
 
@@ -73,5 +72,5 @@ class NoiseConsistency:
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, batch: ProbeBatch) -> Float[Tensor, " n"]:
         """Scores ``[N]``, float32."""
-        first = int(ddim_scheduler(batch.scheduler_config, self.schedule_steps).timesteps[0])
+        first = batch.timesteps(self.schedule_steps)[0]
         return self.agreement(torch.stack([text_difference(denoiser, batch, batch.noise(seed), first) for seed in range(self.seeds)]))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.probes.batch import Probe, ProbeBatch
+from cxrguard.probes.batch import Probe, ProbeBatch, needs
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -44,7 +44,7 @@ class RelativeToBase:
         self.mode = mode
         self.name = name or f"{probe.name}_relative"
         self.direction = probe.direction
-        self.needs_images = bool(getattr(probe, "needs_images", False))
+        self.needs_images = needs(probe, "images")
         self.evals_per_prompt = 2 * probe.evals_per_prompt
 
     @torch.no_grad()

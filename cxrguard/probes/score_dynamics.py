@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds, per_sample_norm
 
@@ -52,9 +51,6 @@ class ScoreDynamics:
         return torch.stack([self._change(denoiser, batch, seed) for seed in range(self.seeds)]).mean(dim=0)
 
     def _change(self, denoiser: Denoiser, batch: ProbeBatch, seed: int) -> Tensor:
-        scheduler = ddim_scheduler(batch.scheduler_config, self.schedule_steps, batch.latents.device)
-        steps = guided_trajectory(
-            denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, batch.noise(seed), self.guidance_scale
-        )
+        steps = batch.trajectory(denoiser, seed, self.schedule_steps, self.guidance_scale)
         before, after = (text for text, _, _ in islice(steps, self.step - 1, self.step + 1))
         return per_sample_norm(after - before)

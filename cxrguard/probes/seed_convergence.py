@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds, per_sample_norm
 
@@ -65,11 +64,7 @@ class SeedConvergence:
         """Summed log norms ``[N]`` of the first steps, and the samples that the run ends with."""
         latents = batch.noise(seed)
         norms = latents.new_zeros(len(latents), dtype=torch.float32)
-        scheduler = ddim_scheduler(batch.scheduler_config, self.steps, latents.device)
-        trajectory = guided_trajectory(
-            denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, latents, self.guidance_scale
-        )
-        for step, (text, uncond, after) in enumerate(trajectory):
+        for step, (text, uncond, after) in enumerate(batch.trajectory(denoiser, seed, self.steps, self.guidance_scale)):
             if step < self.norm_steps:
                 norms = norms + per_sample_norm(text - uncond).clamp_min(_TINY).log()
             latents = after

@@ -9,7 +9,6 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler
 from cxrguard.errors import ModelError
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.text_difference import check_seeds, per_sample_norm, text_difference
@@ -49,7 +48,7 @@ class Sharpness:
             ModelError: If a part of the model has no forward-mode derivative.
 
         """
-        first = int(ddim_scheduler(batch.scheduler_config, self.schedule_steps).timesteps[0])
+        first = batch.timesteps(self.schedule_steps)[0]
         norms = [per_sample_norm(self._product(denoiser, batch, batch.noise(seed), first)) for seed in range(self.seeds)]
         return torch.stack(norms).mean(dim=0) / (1 - float(denoiser.alphas_cumprod[first]))
 

@@ -38,6 +38,18 @@ def check_seeds(seeds: int, least: int = 1) -> int:
     return seeds
 
 
+def check_steps(steps: int, schedule_steps: int) -> int:
+    """``steps`` unless the schedule has not so many.
+
+    Raises:
+        ValueError: For fewer than 1, or more than ``schedule_steps``.
+
+    """
+    if not 1 <= steps <= schedule_steps:
+        raise ValueError(f"steps must be 1 to schedule_steps ({schedule_steps}), not {steps}")
+    return steps
+
+
 def check_timesteps(timesteps: Sequence[int]) -> tuple[int, ...]:
     """The timesteps as a tuple.
 

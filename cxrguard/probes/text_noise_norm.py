@@ -11,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.sampling import ddim_scheduler, guided_trajectory
 from cxrguard.probes.batch import ProbeBatch
-from cxrguard.probes.text_difference import check_seeds, per_sample_norm
+from cxrguard.probes.text_difference import check_seeds, check_steps, per_sample_norm
 
 
 def text_noise_norm(noise_pred_text: Float[Tensor, "n c h w"], noise_pred_uncond: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
@@ -57,11 +56,9 @@ class TextNoiseNorm:
         guidance_scale: float = 7.5,
         rms: bool = False,
     ) -> None:
-        if not 1 <= steps <= schedule_steps:
-            raise ValueError(f"steps must be 1 to schedule_steps ({schedule_steps}), not {steps}")
         if at is not None and steps != 1:
             raise ValueError("give steps (the first so many) or at (any places on the trajectory), not both")
-        self.at = tuple(range(steps)) if at is None else tuple(sorted(set(at)))
+        self.at = tuple(range(check_steps(steps, schedule_steps))) if at is None else tuple(sorted(set(at)))
         if not self.at or not 0 <= self.at[0] <= self.at[-1] < schedule_steps:
             raise ValueError(f"at must hold places 0 to schedule_steps - 1 ({schedule_steps - 1}), not {list(self.at)}")
         self.name = name
@@ -78,9 +75,6 @@ class TextNoiseNorm:
         return torch.stack(norms).mean(dim=0)
 
     def _trajectory(self, denoiser: Denoiser, batch: ProbeBatch, seed: int) -> list[Tensor]:
-        scheduler = ddim_scheduler(batch.scheduler_config, self.schedule_steps, batch.latents.device)
-        steps = guided_trajectory(
-            denoiser, scheduler, batch.encoder_hidden_states, batch.uncond_hidden_states, batch.noise(seed), self.guidance_scale
-        )
+        steps = batch.trajectory(denoiser, seed, self.schedule_steps, self.guidance_scale)
         places = islice(enumerate(steps), self.at[-1] + 1)
         return [self.measure(text, uncond) for place, (text, uncond, _) in places if place in self.at]

@@ -81,18 +81,19 @@ class Counts:
             )
 
     def as_dict(self) -> dict[str, object]:
-        """The counts as JSON has them, the most frequent first."""
+        """The counts as JSON has them."""
         return {
             "prompts": self.prompts,
             **{status: self.statuses[status] for status in STATUSES},
             "residual_markers": self.residual_markers,
             "edits": self.rules.total(),
-            "by_rule": _ordered(self.rules),
-            "by_convention": _ordered(self.conventions),
+            "by_rule": ordered(self.rules),
+            "by_convention": ordered(self.conventions),
         }
 
 
-def _ordered(counter: Counter[str]) -> dict[str, int]:
+def ordered(counter: Counter[str]) -> dict[str, int]:
+    """The most frequent first."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -42,31 +42,34 @@ _WHAT = rf"(?P<what>[^{MARK},;:][^{MARK};:]{{2,200}}?)"
 _ARTICLE = r"(?:the |a |an |these |this )?"
 _NOUN = r"(?:(?:critical |above |new |urgent |unexpected )?(?:findings?|results?|presence|impression|diagnosis|possibility))"
 _GOT = r"(?:informed|notified|paged|called|alerted|made aware|telephoned|phoned|e-?mailed) (?:and (?:informed|notified|made aware) )?"
+_TOLD_WHAT = rf"{_ARTICLE}(?:{_NOUN} of {_ARTICLE})?{_WHAT}"
+# "The presence of X was communicated to".
+_PRESENCE = re.compile(
+    rf"^{_ARTICLE}{_NOUN},? (?:of|including|namely|regarding|concerning) {_ARTICLE}{_WHAT},? (?:was|were|has been|have been|is|are) "
+    rf"(?:\w+ly )?(?:{_TOLD})\b.*$",
+    re.IGNORECASE,
+)
+# "X was discussed with Dr. M".
+_PASSIVE = re.compile(rf"^{_ARTICLE}{_WHAT},? (?:was|were|has been|have been) (?:\w+ly )?(?:{_TOLD})\b.*$", re.IGNORECASE)
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
-        # "The presence of X was communicated to".
-        rf"^{_ARTICLE}{_NOUN},? (?:of|including|namely|regarding|concerning) {_ARTICLE}{_WHAT},? (?:was|were|has been|have been|is|are) "
-        rf"(?:\w+ly )?(?:{_TOLD})\b.*$",
         # "Dr. M was informed of X at M".
         rf"^[^;:]{{0,60}}?\b(?:(?:was|were|has been|have been|is|are) )?(?:\w+ly )?{_GOT}(?:(?:via|by|over|at|on) [^,;]{{1,40}}? )?"
-        rf"(?:of|about|regarding|with|for|that|re:?) {_ARTICLE}(?:{_NOUN} of {_ARTICLE})?{_WHAT}{_HOW}",
+        rf"(?:of|about|regarding|with|for|that|re:?) {_TOLD_WHAT}{_HOW}",
         # "I spoke with Dr. M about X".
         rf"^(?:i|we|dr\.? {MARK}|{MARK}) (?:have )?(?:spoke|spoken|talked) (?:with|to) [^,;]{{1,40}}? (?:about|regarding|concerning) "
-        rf"{_ARTICLE}(?:{_NOUN} of {_ARTICLE})?{_WHAT}{_HOW}",
+        rf"{_TOLD_WHAT}{_HOW}",
         # "Telephone notification to Dr. M about X".
         rf"^(?:\w+ )?(?:notification|communication|discussion|page|call|conversation) (?:to|with|of) [^;]{{1,80}}? (?:about|regarding|concerning) "
-        rf"{_ARTICLE}(?:{_NOUN} of {_ARTICLE})?{_WHAT}{_HOW}",
+        rf"{_TOLD_WHAT}{_HOW}",
         # "I discussed X with Dr. M".
-        rf"^(?:i|we|dr\.? {MARK}|{MARK}) (?:have )?(?:personally )?(?:discussed|communicated|reported|conveyed|relayed) {_ARTICLE}"
-        rf"(?:{_NOUN} of {_ARTICLE})?{_WHAT},? (?:with|to) (?:dr|the|nurse|{MARK}).*$",
-        # "X was discussed with Dr. M".
-        rf"^{_ARTICLE}{_WHAT},? (?:was|were|has been|have been) (?:\w+ly )?(?:{_TOLD})\b.*$",
+        rf"^(?:i|we|dr\.? {MARK}|{MARK}) (?:have )?(?:personally )?(?:discussed|communicated|reported|conveyed|relayed) "
+        rf"{_TOLD_WHAT},? (?:with|to) (?:dr|the|nurse|{MARK}).*$",
         # "As discussed with Dr. M at M, X".
         rf"^(?:as|per|after|following|upon|during|in)\b[^;]{{0,160}}?\b(?:{_TOLD}|conversation)\b[^;,]{{0,120}}, (?P<what>[^;]{{4,300}})$",
     )
 )
-_PASSIVE = 5  # The form whose finding is the subject.
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b", re.IGNORECASE)
 _NO_FINDING = re.compile(
     r"^(?:(?:the|these|this|all|above|mentioned|critical|new|final|wet|preliminary|updated|revised|urgent|important|pertinent|relevant|"
@@ -90,6 +93,7 @@ _FINDING = re.compile(
     r"ett|leads?|tip|foreign body|embol\w+|hemorrhage|abscess|carina|bronchus|ptx|chf|tuberculosis|widening|enlarg\w+|metasta\w+)\b",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"[^\W\d_]{3}")
 _PARTS = re.compile(r"(?<=[^\s;]); |(?<=\S) // | -{1,2} ")
 
 
@@ -115,21 +119,27 @@ def without_telling(sentence: str) -> str | None:
 
 def _said(part: str) -> str | None:
     if not COMMUNICATION.search(part):
-        return part if re.search(r"[^\W\d_]{3}", part) and not _NO_FINDING.match(part) else None
-    first = _FORMS[0].match(part)
-    if first and _tells_finding(what := first.group("what").strip(" ,.")):
+        return part if _says_something(part) else None
+    if what := _finding_of(_PRESENCE, part):
         return what
     for tail in (_WHOLE_TAIL.search(part), _PERSON_TAIL.search(part)):
         if tail and tail.start() >= 8 and _tells_finding(before := part[: tail.start()].rstrip(" ,;-(")):
             return before
-    for i, form in enumerate(_FORMS):
-        match = form.match(part)
-        if not match or not _tells_finding(what := match.group("what").strip(" ,.")):
-            continue
-        if i != _PASSIVE or not (_VERB.search(what) or MARK in what):
-            return what
-    return None
+    if what := next((what for form in _FORMS if (what := _finding_of(form, part))), ""):
+        return what
+    what = _finding_of(_PASSIVE, part)
+    return what if what and not (_VERB.search(what) or MARK in what) else None
+
+
+def _finding_of(form: re.Pattern[str], part: str) -> str:
+    match = form.match(part)
+    what = match.group("what").strip(" ,.") if match else ""
+    return what if _tells_finding(what) else ""
 
 
 def _tells_finding(text: str) -> bool:
-    return not COMMUNICATION.search(text) and not _NO_FINDING.match(text) and bool(re.search(r"[^\W\d_]{3}", text))
+    return not COMMUNICATION.search(text) and _says_something(text)
+
+
+def _says_something(text: str) -> bool:
+    return _WORD.search(text) is not None and not _NO_FINDING.match(text)

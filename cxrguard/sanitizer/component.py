@@ -102,8 +102,8 @@ class DeidSanitizer:
             )
         values = (result.text, [edit.as_dict() for edit in result.edits], result.status)
         doc.user_data.update(zip(_KEYS, values, strict=True))
-        markers = self._core.markers_of(text, result).spans
         if self.marks_spans:
+            markers = self._core.markers_of(text, result).spans
             doc.spans[SPAN_KEY] = self._spans(doc, markers) if markers else []
         return doc
 

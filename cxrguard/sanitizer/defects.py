@@ -10,14 +10,14 @@ _PREPOSITION = (
     r"of|in|on|at|by|for|from|with|to|into|onto|than|via|per|as|since|under|over|within|between|during|versus|vs|near|about|toward|towards"
 )
 _LINK = rf"{_PREPOSITION}|the|an?|and|or|nor|but|without|no|if|which|whose"
-_BARE_VERB = (
-    r"is|are|was|were|be|been|being|has|have|had|may|might|could|can|should|would|will|must|appears?|remains?|seems?|shows?|demonstrates?|"
-    r"represents?|suggests?|reflects?|measures?|measuring|representing|suggesting|compared|reveals?|terminates?|contains?|involves?|indicates?|"
-    r"cannot|overlies|containing|involving|regarding|approximately|due|secondary|related|dated|very|not|status|suspicious|suggestive|"
-    r"less|followed|rather|compatible|consistent|concerning|prior|exclude|rule out|consider|recommend|most|neither|r/o|suggested|there|so|although|though|"
-    r"like|please|evaluate|assess|confirm|document|determine|suggesting|indicating|demonstrating|showing|involves?|because|including|versus"
-)
 _VERB = r"is|are|was|were|has|have|had|may|might|could|can|cannot|should|would|will|appears?|remains?|seems?"
+_BARE_VERB = (
+    rf"{_VERB}|be|been|being|must|shows?|demonstrates?|"
+    r"represents?|suggests?|reflects?|measures?|measuring|representing|suggesting|compared|reveals?|terminates?|contains?|involves?|indicates?|"
+    r"overlies|containing|involving|regarding|approximately|due|secondary|related|dated|very|not|status|suspicious|suggestive|"
+    r"less|followed|rather|compatible|consistent|concerning|prior|exclude|rule out|consider|recommend|most|neither|r/o|suggested|there|so|although|though|"
+    r"like|please|evaluate|assess|confirm|document|determine|indicating|demonstrating|showing|because|including|versus"
+)
 _PATTERNS = {
     "dangling": rf"\b(?:{_LINK})(?: ?[.,;:!?)\]]|$)",
     "bare_verb": rf"\b(?:{_BARE_VERB})(?: ?[.;!?)\]]| ?$)"
@@ -30,12 +30,12 @@ _PATTERNS = {
     "clash": rf"\b(?:the|an?|of|with|from|to|into|versus) (?:of|and|or|nor|{_VERB}|the of|versus|vs|which|who|but|if|to|by|at)\b"
     r"|\b(?:is|are|was|were) (?:with|than|and|or|but|since|from|for|is|are|was|were|has|have|had)\b|\b(?:dr|mr|mrs|ms)\.? (?-i:[a-z])|\bwhich (?:was|were) (?:present|seen|noted|described)[.]",
     "hanging": rf"^(?:consider|recommend|suggest) (?:of|for|with|and|or)\b|\b(?:{_PREPOSITION}) (?:and|or|but|which|who|{_VERB})\b",
-    "possessive": r"\w['’]s?(?: ?[.,;)]|$)|\w['’]s? (?:is|are|was|were|has|have|at|in|on|of|from|with|and|or|obscures|to|for)\b|s['’] (?:at|in|on|is|are|of|from)\b",
+    "possessive": r"\w['’]s?(?: ?[.,;)]|$)|\w['’]s? (?:is|are|was|were|has|have|at|in|on|of|from|with|and|or|to|for)\b|s['’] (?:at|in|on|is|are|of|from)\b",
     "compared": r"\bcompared (?!with|to\b|from|against|and)[a-z]|\b(?:larger|smaller|greater|less|more|better|worse) than (?:on|in|at|of|from|chest)\b"
-    r"|\bof (?:patient|which measure)"
+    r"|\bof patient\b"
     r"|\bsimilar to (?:study|exam|chest|prior)\b|(?:seen|visualized|identified),? from\b|, when\b|\bcompare\b",
     "lost_noun": r"\b(?:the|an?) (?:largest|smallest|larger|smaller|most|first|second|third|former|latter|other)(?: ?[.,;)]| and\b| or\b| but\b|$)|(?:^|[.;,] )(?:if|as)\b[^,;]{0,24}[.;]"
-    r"|\b(?:again|also) (?:from|to|of)\b|^(?:once )?again,? (?:with|and|of)\b|\bas more readily\b"
+    r"|\b(?:again|also) (?:from|to|of)\b|^(?:once )?again,? (?:with|and|of)\b"
     r"|\b(?:female|male|woman|man|patient) for \w+ (?:days?|weeks?|months?|years?)\b",
     "lost_rank": r"\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|\d{1,2}(?:st|nd|rd|th)|indeterminate|adjacent|appearing)(?: ?[.,;)]|$)",
     "lost_size": r"\bmeasur(?:es|ed|ing) (?:up (?!to\b)|(?:in|at|of|from|along|with|and|the)\b)|\bof which measure|\bwith volume\b",
@@ -47,6 +47,9 @@ _PATTERNS = {
     "size": r"(?:\bx|×) ?(?:[cm]m|x)\b|\bx ?[.,;)]|\bfrom to\b|(?<!\d)(?<!\d )\b(?:of|to|measures|measuring|up to|than|approximately|about) [cm]m\b",
     "adjective_verb": rf"\b(?:pulmonary|costophrenic|aortic|hilar|mediastinal|cardiac|pleural|osseous|bony|thoracic|lymph|right|left|bilateral|upper|lower|"
     rf"cardiomediastinal|visualized|respiratory|vascular|interstitial|basilar) (?:{_VERB}|and|or)\b",
+    "lost_head": r"\bthere (?:is|are) (?:(?:small|large|mild|moderate|minimal|stable|new|multiple|several) )*(?:left|right|bilateral|small|mild|large) ?(?:[.,;]|$)"
+    r"|\bseen (?:scan|study|exam|examination|film)\b|, (?:the )?findings? ?(?:[.;]|$)|^(?:\w+ )?(?:evaluation|examination|silhouette|study) are\b"
+    r"|^(?:cardiac|pulmonary|mediastinal|osseous|pleural|bony|costophrenic) (?:appears?|remains?)\b",
     "article": r"\ba (?=[aeio][a-z])|\ban (?=(?-i:[bcdfgjklmnpqrtvwyzBCDFGJKLMNPQRTVWYZ][a-z]))",
 }
 _COMPILED = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _PATTERNS.items()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from cxrguard.sanitizer.conventions import MARK
-from cxrguard.sanitizer.tags import is_known, tag_of, tagged
+from cxrguard.sanitizer.segments import ABBREVIATION
+from cxrguard.sanitizer.tags import CLAUSE, is_known, tag_of, tagged
 
+_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
 _GLUED = re.compile(rf"(?P<left>[A-Za-z]{{2,20}})?{MARK}(?P<right>[A-Za-z]{{2,20}})?")
 _STUCK = re.compile(rf"(?<=[a-z)])([.:;])(?={MARK}|[A-Z][a-z])")
 _COLON = re.compile(r"(?<=[a-z]):(?=[a-z]{3})")
@@ -17,12 +19,19 @@ _WET_READ = re.compile(
 _COMPARISON = re.compile(rf"^Comparison:? {MARK}(?:,? {MARK}){{0,4}}[.:,]? (?=[A-Z][a-z])")
 _NEW_SENTENCE = re.compile(r"(?<=[a-z\d)%]{2})[.!?]+ +(?=[a-z])|[.!?]+ +(?=[A-Z][a-z]|No )")
 _ABBREVIATED = re.compile(
-    rf"(?:^|[\s(,{MARK}])(?:drs?|mrs?|ms|st|vs|approx|e\.g|i\.e|cf|jr|sr|pt|prof|rt|lt|no|[ap]\.m|[ap]m|hrs?|yrs?|mos?|wks?|[a-z](?:\.[a-z])*)$",
+    rf"(?:^|[\s(,{MARK}])(?:{ABBREVIATION}|no|[ap]\.m|[ap]m|hrs?|yrs?|mos?|wks?|[a-z](?:\.[a-z])*)$",
     re.IGNORECASE,
 )
-_CLAUSE = re.compile(r";|//|,?C(?=[DAWENM#RTQGo]{1,10}?[BV])|,?C(?=N)|,(?=EB)|,(?=N)")
+_CLAUSE = re.compile(rf"{CLAUSE}|//|,(?=EB)")
 # What starts so hangs on what stood before.
 _HANGS = frozenset(["this", "it", "they", "these", "that", "both", "either", "its", "their", "another", "others", "former", "latter", "so"])
+
+
+def item_and_sentences(flat: str) -> tuple[str, list[str]]:
+    """The list number of a piece in which all blanks are single, or "", and the sentences behind it."""
+    item = _ITEM.match(flat)
+    head = item.group() if item else ""
+    return head, sub_sentences(unglue(without_lead(flat[len(head) :])))
 
 
 def unglue(text: str) -> str:

@@ -83,10 +83,6 @@ class TextSanitizer:
         """The markers of ``text``, of which ``result`` is what :meth:`sanitize` said: it has searched already."""
         return result.markers if result.markers is not None else scan(text, self.conventions)
 
-    def counts_by_convention(self, text: str) -> dict[str, int]:
-        """Number of markers of each convention in ``text``."""
-        return scan(text, self.conventions).counts(self.conventions)
-
 
 def _then(first: Sanitized, second: Sanitized) -> Sanitized:
     """A step after another; the offsets of a second edit of an edited text are those of the whole, as its own have moved."""

@@ -22,7 +22,8 @@ class Edit:
 
     Attributes:
         rule: Rules that fired, joined by ``+``.
-        action: ``repair``, ``drop_clause``, ``drop_sentence``, ``drop_header`` or ``strip``.
+        action: ``repair``, ``drop_sentence``, ``drop_header``, ``strip``, ``fill``, ``randomize``, ``surrogate``, ``canonicalize``
+            or ``refuse``.
         start: Where the changed sentence or header starts in the original text.
         end: Where it ends.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cxrguard.sanitizer.conventions import MARK
-from cxrguard.sanitizer.tags import tag_of
+from cxrguard.sanitizer.rewordings import bracketed, carrier, enumerated, marked_only, one_marker, placed, seen, sizes
 from cxrguard.sanitizer.tidying import HOLE
 from cxrguard.sanitizer.vocabulary import (
     ABOUT,
@@ -30,8 +30,10 @@ from cxrguard.sanitizer.vocabulary import (
     PERSON,
     PHRASE,
     QUANTITY,
+    SEX,
     SIZE,
     STOP,
+    STOPS,
     STUDY,
     TIME_MARK,
     UNIT,
@@ -90,82 +92,21 @@ def substitute(rule: Rule, sentence: str) -> str:
     return rule.pattern.sub(one, sentence)
 
 
-def _bracketed(match: re.Match[str]) -> str:
-    """What stays of a remark in brackets: the parts without a marker that point nowhere."""
-    inner = match.group()[2:-1] if match.group()[0] == " " else match.group()[1:-1]
-    if _POINTER.match(inner):
-        return HOLE
-    parts = [_SINCE.sub("", part).strip() for part in re.split(r"[,;]", inner)]
-    kept = [part for part in parts if MARK not in part and part and not _POINTER.match(part)]
-    if not kept or not re.match(r"[^\W\d_]{3}", kept[0]) or any(len(part.split()) > 4 for part in kept):
-        return HOLE
-    opening, closing = ("(", ")") if match.group()[-1] == ")" else ("[", "]")
-    return f"{' ' if match.group()[0] == ' ' else ''}{opening}{', '.join(kept)}{closing}"
-
-
-_SINCE = re.compile(rf"(?<=[a-z]) (?:since|from|compared (?:with|to)|relative to|as of|on|versus|vs\.?) (?:\w+ ){{0,4}}{WHEN}$", re.IGNORECASE)
-_POINTER = re.compile(rf"(?:see|series|ser|se|image|im|images|slice|compared?|since|on|at|from|as|per|by|date|dated|{STUDY}|previously|prior|was|formerly|dr|or|and|but|not|no|likely|possibly|probably|\?|discussed|[a-h\d]$)\b|\?", re.IGNORECASE)
-
-
-def _enumerated(match: re.Match[str]) -> str:
-    """A list inside a sentence ("(a) M, (b) edema, and (c) M") without its masked items; a single one needs no letter."""
-    items = [item.strip(" ,;") for item in re.split(r"(?:,|;)? ?(?:and )?\([a-h1-9]\) ?", match.group(0))][1:]
-    kept = [item for item in items if item and MARK not in item]
-    if not kept:
-        return match.group()
-    if len(kept) == 1:
-        return kept[0]
-    letters = "abcdefgh" if "(a)" in match.group(0) else "12345678"
-    parts = [f"({letter}) {item}" for letter, item in zip(letters, kept, strict=False)]
-    return ", ".join(parts[:-1]) + (", and " if len(parts) > 2 else " and ") + parts[-1]
-
-
-def _one_marker(match: re.Match[str]) -> str:
-    """One marker for two ("mild M and M atelectasis"); an adjective of the first need not be the noun's."""
-    first = match.group("first")
-    return MARK if not first or (tag_of(first) == "A" and first.lower() not in ("left", "right", "new", "stable", "bilateral")) else f"{first} {MARK}"
-
-
-def _sizes(match: re.Match[str]) -> str:
-    """The dimensions that are known, with the unit."""
-    known = [part for part in re.split(r" ?[x×] ?", match.group("dims")) if MARK not in part]
-    return " x ".join(known) + match.group("unit") if known else match.group()
-
-
-def _placed(match: re.Match[str]) -> str:
-    """A participle before the masked date or name stays where it is the predicate ("was placed by Dr. M")."""
-    before = match.string[max(0, match.start() - 12) : match.start()]
-    verb = re.match(r" ?(placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed|inserted|removed|obtained|acquired)\b", match.group(), re.IGNORECASE)
-    if verb and re.search(r"\b(?:is|are|was|were|been)$", before):
-        return f" {verb.group(1)}{HOLE}"
-    return HOLE
-
-
-def _seen(match: re.Match[str]) -> str:
-    """A participle stays where it is the predicate: "was incompletely evaluated on M"."""
-    if match.group()[0] != "," and re.search(r"\b(?:is|are|was|were|been)(?: \w{1,20}ly)?$", match.string[max(0, match.start() - 30) : match.start()]):
-        return re.sub(r" (?:also )?(?:on|in|at|from|by|since) .*$", "", match.group()) + HOLE
-    return HOLE
-
-
-def _carrier(match: re.Match[str]) -> str:
-    tail = match.group(3)
-    one = re.search(r"\b(?:is|was|been) $", match.string[max(0, match.start() - 6) : match.start()])
-    word = "sign" if tail in ("of", "for") else "finding"
-    return f"{match.group(1)}{match.group(2)} {word}{'' if one else 's'} {tail}"
-
+_BRACKETS = rf" ?\([^()]{{0,300}}{MARK}[^()]{{0,300}}\)| ?\[[^\[\]]{{0,300}}{MARK}[^\[\]]{{0,300}}\]"
+# Behind the first word of a collocation: not glued to more, and no verb that the marker goes with ("lymph M represent").
+_NO_MORE = rf"(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)"
 
 RULES: tuple[Rule, ...] = (
-    _rule("enumeration", r"\((?:a|1)\) [^()]{0,200}(?:\([b-h2-9]\) [^()]{0,200}?){1,7}(?=[.;]|$)", lambda m: _enumerated(m) if MARK in m.group() else m.group()),
-    _rule("parenthesis", rf" ?\([^()]{{0,300}}{MARK}[^()]{{0,300}}\)| ?\[[^\[\]]{{0,300}}{MARK}[^\[\]]{{0,300}}\]", _bracketed),
-    _rule("parenthesis", rf" ?\([^()]{{0,300}}{MARK}[^()]{{0,300}}\)| ?\[[^\[\]]{{0,300}}{MARK}[^\[\]]{{0,300}}\]"),
+    _rule("enumeration", r"\((?:a|1)\) [^()]{0,200}(?:\([b-h2-9]\) [^()]{0,200}?){1,7}(?=[.;]|$)", enumerated),
+    _rule("parenthesis", _BRACKETS, bracketed),
+    _rule("parenthesis", _BRACKETS),  # The outer ones of two.
     _rule("x_ray", rf"\b(x)-{MARK}(?:'?s)?(?![\w{MARK}-])", "radiograph", completes=True),
-    _rule("lymph_nodes", rf"\b(a|single|one)( (?:[a-z-]{{2,20}} ){{0,4}}lymph) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1\2 node", completes=True),
+    _rule("lymph_nodes", rf"\b(a|single|one)( (?:[a-z-]{{2,20}} ){{0,4}}lymph) {MARK}{_NO_MORE}", r"\1\2 node", completes=True),
     _rule("lymph_nodes", rf"\b(lymph) {MARK} (?=(?:is|has|was|appears|remains)\b)", r"\1 node ", completes=True),
-    _rule("lymph_nodes", rf"\b(lymph) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1 nodes", completes=True),
+    _rule("lymph_nodes", rf"\b(lymph) {MARK}{_NO_MORE}", r"\1 nodes", completes=True),
     _rule("costophrenic_angle", rf"\b((?:bilateral|both|the lateral|posterior and lateral) (?:[a-z]{{3,15}} )?costophrenic) {MARK}(?= (?!blunting)|[.,;]|$)", r"\1 angles", completes=True),
     _rule("costophrenic_angle", rf"\b(costophrenic) {MARK} (?=are\b|were\b)", r"\1 angles ", completes=True),
-    _rule("costophrenic_angle", rf"\b(costophrenic) {MARK}(?![\w{MARK}]| (?:represent|reflect|suggest|indicate|be)\b)", r"\1 angle", completes=True),
+    _rule("costophrenic_angle", rf"\b(costophrenic) {MARK}{_NO_MORE}", r"\1 angle", completes=True),
     _rule(
         "view",
         r"\b((?:pa|ap|frontal|lateral|portable|upright|supine|semi-?erect|erect|views?|two|single|of the)(?:,? (?:and |& |view |views )?(?:pa|ap|frontal|lateral|portable|upright|supine|erect|of|the))* chest) "
@@ -176,10 +117,9 @@ RULES: tuple[Rule, ...] = (
     # Ages.
     _rule("patient_name", rf"^{MARK} is (?=an? (?:{MARK}|\d{{1,3}})[ -]?(?:years?|yrs?|yo|y/o|y\.o))", "The patient is ", completes=True),
     _rule("code", rf"^[A-Z]?\d{{2,3}}\.\d{{1,2}},? (?={MARK}[ -])"),
-    _rule("age", rf"\b(woman|man|female|male|lady|gentleman|girl|boy|patient|pt|infant|child) (?:of|aged) {MARK}(?: ?(?:years?|yrs?|months?)(?: of age| old)?)?(?= with| who|[.,;]| ?$)", r"\1"),
+    _rule("age", rf"\b({SEX}|patient|pt|infant|child) (?:of|aged) {MARK}(?: ?(?:years?|yrs?|months?)(?: of age| old)?)?(?= with| who|[.,;]| ?$)", r"\1"),
     _rule("age", rf"\b\d{{1,3}}[ -]{MARK}[ -](?:of age|old)[ -]?(?=[a-z])"),
-    _rule("age", rf"\b(patient|pt|woman|man|female|male|he|she) is (?:now )?(?:an? )?{YO} (?=(?:with|who|presenting|status|s/p)\b)", r"\1 "),
-    _rule("age", rf"\b(patient|pt|he|she) is (?:now )?(?:an? )?{YO}[ -]?{MARK} (?=(?:with|who|presenting|status|s/p)\b)", r"\1 "),
+    _rule("age", rf"\b(patient|pt|woman|man|female|male|he|she) is (?:now )?(?:an? )?{YO}(?:[ -]?{MARK})? (?=(?:with|who|presenting|status|s/p)\b)", r"\1 "),
     _rule("duration", rf",? (?:over|for|during|past|last) (?:the )?(?:past |last )?{MARK} {PERIOD}(?= (?:with|and)\b)", HOLE, _PAST_NEGATION),
     _rule("age", rf"{YO}(?![ -]?old\b)[ -]?(?=(?:[a-z{MARK}-]{{1,24}} ){{1,3}}(?:{PERSON})\b)"),
     _rule("age_inside", rf"^(?:clinical )?(?:history|indication):? \d{{1,2}}{MARK}(?= (?:with|who|status|s/p|presenting)\b)", "Patient", completes=True),
@@ -198,7 +138,7 @@ RULES: tuple[Rule, ...] = (
     _rule("age", rf"{MARK}[ -](?=(?:{PERSON})\b)(?!{MARK}[ -](?:patient|pt|person|[FM])\b)"),
     _rule("age", rf",? ?\b(?:aged?|at (?:the )?age(?: of)?|age:?) (?:of )?(?:approximately )?{MARK}(?:[ -]?(?:years?|yrs?)(?: old)?)?{STOP}"),
     _rule("age", rf",? who is (?:now )?{YO}"),
-    _rule("age", rf"(?<=patient), {YO},?|(?<=woman), {YO},?|(?<=man), {YO},?"),
+    _rule("age", rf"(?:(?<=patient)|(?<=man)|(?<=male)|(?<=lady)|(?<=girl)|(?<=boy)), {YO},?"),
     _rule("age_patient", rf"{YO}[ -]?{MARK}(?= (?:with|who|status|presenting|s/p|presents|here|for|after|post)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
     _rule("age_patient", rf"{YO}(?= (?:with|who|status|presenting|s/p|presents|admitted|after|post|here|for|in|from|undergoing|post-?op)\b|[.,;]| ?$)", f"{HOLE}patient", completes=True),
     _rule("age", rf"(?:^|(?<=\ba )|(?<=\ban )|(?<=\bthis )|(?<=\bthe )){AGE}[ -]?(?=[a-z{MARK}])(?!with|who|for|in|from)|^{YO} (?=[a-z])"),
@@ -218,7 +158,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "doctor",
         rf",? (?:as )?(?:(?:placed|performed|requested|ordered|interpreted|read|suggested|recommended|noted|described|reviewed) )?(?:by|per) (?:(?:the )?(?:referring |ordering |attending )?(?:physician|provider|radiologist|surgeon|service|team),? )?(?:drs?\.?|doctor|nurse|np|pa|md|physician|team|resident) ?{MARKS}(?:,? (?:and|or) (?:drs?\.?|doctor)? ?{MARKS})?(?:,? (?:md|m\.d|np|pa|rn))?(?: (?:at|on) {WHEN})?{STOP}",
-        _placed,
+        placed,
     ),
     _rule("doctor", rf",? by {MARKS}(?: (?:at|on) {WHEN})?{DOT}"),
     # Sizes.
@@ -228,22 +168,22 @@ RULES: tuple[Rule, ...] = (
         "previous_size",
         rf",? ?\(?(?:previously|formerly|prior|earlier|was|were|compared (?:to|with)|as compared (?:to|with)|from|versus|vs\.?) (?:measur(?:ed|ing) )?{ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{QUANTITY}(?: (?:on|in|at) {WHEN})?\)?(?=,? (?:and|but) (?:is|are|now|has|have|currently|measures)\b)(?:,? (?:and|but))?",
     ),
-    _rule("previous_size", rf",? (?:previously|formerly|compared (?:to|with)|as compared (?:to|with)|versus|vs\.?|from|increased from|decreased from) (?:measur(?:ed|ing) )?{ABOUT}?{SIZE}(?: ?[x×] ?{SIZE}){{0,2}} ?{QUANTITY}(?: (?:on|in|at) {PHRASE})?{STOP}", lambda m: HOLE if MARK in m.group() else m.group()),
+    _rule("previous_size", rf",? (?:previously|formerly|compared (?:to|with)|as compared (?:to|with)|versus|vs\.?|from|increased from|decreased from) (?:measur(?:ed|ing) )?{ABOUT}?{SIZE}(?: ?[x×] ?{SIZE}){{0,2}} ?{QUANTITY}(?: (?:on|in|at) {PHRASE})?{STOP}", marked_only),
     _rule("quantity_by", rf" by {ABOUT}?(?:{NUM} ?(?:-|–|to) ?)?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}(?=[,;.]| (?:and|with|to|for|in|from)\b| ?$)", HOLE, _SIZE_MATTERS),
     _rule("quantity_of", rf"{ABOUT}{{0,2}}(?:{NUM} ?(?:-|–|to) ?)?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY} of (?=[a-z])", HOLE, _SIZE_MATTERS),
     _rule("quantity_with", rf",? (?:with|having) (?:an? )?(?:total |maximal |estimated )?(?:volume|diameter|thickness|length|height|width|size|depth) of {ABOUT}?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}", HOLE, _SIZE_MATTERS),
     _rule("percent", rf"(?<!\bof )(?<!\bis )(?<!\bat ){ABOUT}?{MARK}(?: ?(?:-|–|to) ?{SIZE})? ?(?:%|percent) (?=[a-z])(?!of\b)", HOLE, _SIZE_MATTERS),
     _rule("moved", rf"\b((?:(?:advanc|withdr|pull|retract|push|rais)[a-z]*|lower(?:ed|ing))\b[^,;{MARK}]{{0,60}}?)(?: by| about| approximately| an additional| at least| another){{0,2}} {MARK}(?: ?(?:-|–|to) ?{SIZE})? ?{QUANTITY}", r"\1"),
     _rule("gauge", rf"{MARK}[ -]?(?:fr|french|gauge)\b(?: ?x ?{NUM} ?cm)?[ -](?=[a-z-]{{3,}})"),
-    _rule("dimension", rf"(?<![.\w])(?P<dims>{SIZE}(?: ?[x×] ?{SIZE}){{1,2}})(?P<unit>[ -]?{UNIT}\b)", _sizes),
-    _rule("dimension_range", rf",? from {SIZE}(?: ?{UNIT})?(?= to {NUM} ?{UNIT}\b)", lambda m: HOLE if MARK in m.group() else m.group()),
+    _rule("dimension", rf"(?<![.\w])(?P<dims>{SIZE}(?: ?[x×] ?{SIZE}){{1,2}})(?P<unit>[ -]?{UNIT}\b)", sizes),
+    _rule("dimension_range", rf",? from {SIZE}(?: ?{UNIT})?(?= to {NUM} ?{UNIT}\b)", marked_only),
     _rule("quantity", rf"{ABOUT}?{MARK}(?:[ -]to[ -]{SIZE})? ?{UNIT}(?= (?:above|below|superior to|inferior to|proximal to|distal to|beyond|past)\b)"),
     _rule(
         "measuring",
-        rf",? ?(?:which |that |and |now |currently |each )?(?:measur(?:es|ed|ing)|spanning|sized?) (?:now )?{ABOUT}{{0,2}}{MARK}(?: ?[x×] ?{MARK}){{0,2}}(?:[ -]?{UNIT})?(?: (?:in|at) (?:(?:its |the )?(?:greatest |maximum |maximal |largest |long |short |transverse |craniocaudal )?(?:axis )?(?:dimensions?|diameter|size|width|axis)|width|size|length|thickness))?(?={STOP[3:-1]}| (?:in|within|at|along|with|and|is|are|has|seen|adjacent)\b)",
+        rf",? ?(?:which |that |and |now |currently |each )?(?:measur(?:es|ed|ing)|spanning|sized?) (?:now )?{ABOUT}{{0,2}}{MARK}(?: ?[x×] ?{MARK}){{0,2}}(?:[ -]?{UNIT})?(?: (?:in|at) (?:(?:its |the )?(?:greatest |maximum |maximal |largest |long |short |transverse |craniocaudal )?(?:axis )?(?:dimensions?|diameter|size|width|axis)|width|size|length|thickness))?(?={STOPS}| (?:in|within|at|along|with|and|is|are|has|seen|adjacent)\b)",
     ),
     _rule("size", rf"(?<!\bof )(?<!\bat ){ABOUT}{{0,2}}{MARK}(?: ?[x×-] ?{MARK}){{0,2}}[ -]?{UNIT}[ -](?=[a-z-]{{3,}})(?!(?:from|above|below|with|and|than|into|over|but|within|long|wide|thick|apart|away)\b)", HOLE, _SIZE_MATTERS),
-    _rule("size_of", rf",? (?:of|at) {ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{UNIT}(?: in (?:greatest |maximum |maximal )?(?:dimension|diameter|size))?(?={STOP[3:-1]}| (?:is|are|was|has|exceeds?|with|in|and|within|along|seen|noted|at)\b)", HOLE, _SIZE_MATTERS),
+    _rule("size_of", rf",? (?:of|at) {ABOUT}?{MARK}(?: ?[x×] ?{MARK}){{0,2}} ?{UNIT}(?: in (?:greatest |maximum |maximal )?(?:dimension|diameter|size))?(?={STOPS}| (?:is|are|was|has|exceeds?|with|in|and|within|along|seen|noted|at)\b)", HOLE, _SIZE_MATTERS),
     _rule(
         "level",
         rf",? (?:at|near|(?:to|at) the level of|reach(?:es|ing)|of(?= [CTL]{MARK})) (?:the )?(?:level of )?(?:the )?(?:(?:approximately )?[CTL]?{MARK}(?:th|st|nd|rd)?(?:[-/][CTL]?(?:{MARK}|\d{{1,2}}))?|[CTL]\d{{1,2}}[-/][CTL]?{MARK})(?: (?:anterior |posterior |lateral )?(?:vertebral body|level|levels|ribs?|interspace|intercostal space|vertebra))(?=[ .,;)]|$)",
@@ -258,8 +198,7 @@ RULES: tuple[Rule, ...] = (
         "comparison_lead",
         rf"^(?:{COMPARED}|comparison (?:with|to|is made (?:with|to))|since|as of|from|following|versus|vs\.?) {PHRASE}(?: and {PHRASE})?(?:, | - | (?=(?:there|the|no|new|this|these|an?|left|right|bilateral|small|large|increased|decreased|interval|heart|lungs?|cardiac|mild|moderate|stable|unchanged|patient|previously|persistent|again|overall|again,)\b))",
     ),
-    _rule("date_lead", rf"^(?:on|at|in) {WHEN},? (?=there (?:is|are)\b)|^(?:on|at|in|as of|dated) {WHEN}, ", HOLE, _PAST_NEGATION),
-    _rule("date_lead", rf"^(?:on|as of) {WHEN},? (?=(?:the|a|an|this|there) [a-z]+ (?:[a-z]+ ){{0,3}}(?:was|were|had|is|are)\b)", HOLE, re.compile("$x")),
+    _rule("date_lead", rf"^(?:on|at|in) {WHEN},? (?=there (?:is|are)\b)|^(?:on|at|in|as of|dated) {WHEN}, |^(?:on|as of) {WHEN},? (?=(?:the|a|an|this|there) [a-z]+ (?:[a-z]+ ){{0,3}}(?:was|were|had|is|are)\b)", HOLE, _PAST_NEGATION),
     _rule("when_clause", rf",? (?:and |or )?since {PHRASE}, (?:when|at which (?:time|point)) [^,;{MARK}]{{3,60}}(?=[,;.]|$),?"),
     _rule(
         "than",
@@ -267,23 +206,23 @@ RULES: tuple[Rule, ...] = (
         rf"\1{HOLE}",
         _PAST_NEGATION,
     ),
-    _rule("date_range", rf",? (?:over|during|in|for) (?:the )?(?:interval|period|time|interim)(?: (?:from|between))? {WHEN}(?: (?:to|and|through|until) {WHEN})?(?= and has\b|{STOP[3:]}"),
+    _rule("date_range", rf",? (?:over|during|in|for) (?:the )?(?:interval|period|time|interim)(?: (?:from|between))? {WHEN}(?: (?:to|and|through|until) {WHEN})?(?= and has\b|{STOPS})"),
     _rule("compare", rf"(?:^|[;,:.] ?| and )compare (?:with |to )?{PHRASE}{STOP}"),
     _rule("comparison_aside", rf", ?{COMPARED} {PHRASE},(?= (?:is|are|has|have|appears?|remains?|shows?|measures?|now|the|there|but|and|with|which)\b)"),
     _rule("comparison", rf"(?:,? (?:and|or)|, (?:present|known|seen|visible)|,)? ?(?<!\w)(?:{COMPARED}|since) (?:at )?{PHRASE}(?: and {PHRASE})?(?!, (?:when|at which|where|which))(?P<end>,?)(?= |[.;:!?)]|$)", lambda m: HOLE + m.group("end")),
     _rule(
         "seen_before",
         rf",? (?:- )?(?:as |also |again |previously |which was |that was |first |last |better |initially |more |readily |clearly |well |best |partially ){{0,4}}(?:seen|described|noted|identified|demonstrated|visualized|present|reported|documented|visible|evaluated|characterized|shown|mentioned) (?:also )?(?:on|in|at|from|by|since) {PHRASE}(?=,| ?[.;!?)]| ?$| (?:is|are|has|have|appears?|remains?|and|but|with)\b)",
-        _seen,
+        seen,
         _PAST_NEGATION,
     ),
-    _rule("change_from", rf"\b({CHANGE})( in (?:size|appearance|extent|position|severity|number|degree))? (?:from|as of|over|on|at|to|between|versus|vs\.?) (?:{PHRASE})(?: (?:and|or) {PHRASE})?(?={STOP[3:-1]}| and (?:may|could|is|are|remains?)\b)", rf"\1\2{HOLE}"),
+    _rule("change_from", rf"\b({CHANGE})( in (?:size|appearance|extent|position|severity|number|degree))? (?:from|as of|over|on|at|to|between|versus|vs\.?) (?:{PHRASE})(?: (?:and|or) {PHRASE})?(?={STOPS}| and (?:may|could|is|are|remains?)\b)", rf"\1\2{HOLE}"),
     _rule("study_date", rf"\b({STUDY}|line|tube|surgery|procedure|biopsy|placement|catheter|removal|resection) (?:dated|from|on|performed on|of|at|obtained on|performed|obtained|taken on|dated on|done on|from the date of) {WHEN}(?= ?[.,;:!?)]| ?$| (?:and|with|at|is|are|was|were|there|shows?|demonstrat[a-z]+|the|has|for|in|to|which|without|or|when|no|by|again|from|as|also|now|but|if|an?)\b)", rf"\1{HOLE}", _PAST_NEGATION),
     _rule("date_range", rf",? (?:between|from) {WHEN} (?:and|to|through|until) {WHEN}{STOP}"),
     _rule("done", rf"\b((?:was|were|been|is|are) (?:{DONE})|(?:{DONE})) (?:on |in |at |from )?{WHEN}(?= ?[.,;!?)]| ?$| (?:and|with|but)\b)", rf"\1{HOLE}", _PAST_NEGATION),
-    _rule("operation", rf"\b({OPERATION})(?:,? (?:in|on|from|of|at|back in|since|dated|performed (?:in|on)|done (?:in|on)) {WHEN}(?= ?[.,;!?)]| ?$| (?:and|with|for|now|here|presents?|who)\b)| {WHEN}(?={STOP[3:-1]}| with\b))", rf"\1{HOLE}", _PAST_NEGATION),
+    _rule("operation", rf"\b({OPERATION})(?:,? (?:in|on|from|of|at|back in|since|dated|performed (?:in|on)|done (?:in|on)) {WHEN}(?= ?[.,;!?)]| ?$| (?:and|with|for|now|here|presents?|who)\b)| {WHEN}(?={STOPS}| with\b))", rf"\1{HOLE}", _PAST_NEGATION),
     _rule("bare_date", rf"\b(chest|views?|radiographs?|films?|x-?rays?|exam|examination|study|comparison|abdomen|cxr|lateral)(?: \([^(){MARK}]{{2,30}}\))?(?:, |(?<=\)) |(?<=lateral) ){WHEN}(?:, {WHEN})?{STOP}", lambda m: re.split(rf",? (?:approximately |around |about )?(?:{MARK}|\d)", m.group())[0]),
-    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {WHEN}{STOP}", _placed),
+    _rule("date_tail", rf",? (?:dated|performed on|obtained on|acquired on|performed at|obtained at|placed on|inserted on|removed on|taken at|taken on|time stamped|timed at) {WHEN}{STOP}", placed),
     _rule("date_tail", rf",? as of (?:the )?{WHEN}{STOP}"),
     _rule("clock_tail", rf",? at {TIME_MARK} (?:on|of) {WHEN}{STOP}|,? (?:at|on) {WHEN}{DOT}", HOLE, re.compile(_PAST_NEGATION.pattern + r"|\b(?:is|are|was|were|tip|ends?|terminat\w+|located|project\w*|position\w*|level|carina|seen|present)\b", re.IGNORECASE)),
     _rule("duration", rf",? (?:\(?(?:for|x|over|within|in|after|during|approximately|about) )?{PASSED}(?: ago| earlier| prior| later| before| previously| post-?op\w*)?{STOP}", HOLE, _PAST_NEGATION),
@@ -292,7 +231,7 @@ RULES: tuple[Rule, ...] = (
     _rule("slash", rf"\b([a-z]{{4,}})/{MARK}(?![\w{MARK}/-])", r"\1"),
     _rule("slash", rf"(?<![\w{MARK}/-]){MARK}/(?=[a-z]{{4,}}\b)"),
     _rule("neither", rf"\bneither {MARKS} nor (?=[a-z])|\bneither (?P<kept>[a-z -]{{3,40}}) nor {MARKS}(?= |[.,;]|$)", lambda m: f"no {m.group('kept') or ''}{HOLE}", completes=True),
-    _rule("two_markers", rf"(?<!between )(?<!from )(?:\b(?P<first>[a-z]{{3,16}}) )?{MARK}(?:,? (?:and|or|and/or) {MARK})+(?= [a-z])", _one_marker),
+    _rule("two_markers", rf"(?<!between )(?<!from )(?:\b(?P<first>[a-z]{{3,16}}) )?{MARK}(?:,? (?:and|or|and/or) {MARK})+(?= [a-z])", one_marker),
     # A negation whose carrier is masked keeps its negation.
-    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{MODIFIED})){{0,3}}) {MARKS} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", _carrier, completes=True),
+    _rule("negation_carrier", rf"\b(no|without|any|negative for)((?: (?:{MODIFIED})){{0,3}}) {MARKS} (of|for|to suggest|suggesting|suggestive of)(?= [a-z])", carrier, completes=True),
 )

@@ -14,7 +14,8 @@ _BLANKS = re.compile(r"\s+")
 _GAP = re.compile(r"[.?!\"')\]\n](?:(?<=\n)|(?=\s))\s*")
 _HEADER = re.compile(r"(?:[A-Z][A-Z /()&,-]{2,60}|Findings?|Impression|Indication|History|Comparison|Technique|Clinical [Hh]istory):")
 # A stop after these ends no sentence; "no. 3" is a number. Not splitting only means that more is dropped.
-_ABBREVIATION = re.compile(r"(?:^|[\s(])(?:drs?|mrs?|ms|st|vs|approx|e\.g|i\.e|cf|jr|sr|pt|prof|rt|lt)\.$", re.IGNORECASE)
+ABBREVIATION = r"drs?|mrs?|ms|st|vs|approx|e\.g|i\.e|cf|jr|sr|pt|prof|rt|lt"
+_ABBREVIATION = re.compile(rf"(?:^|[\s(])(?:{ABBREVIATION})\.$", re.IGNORECASE)
 _CLOCK = re.compile(r"\b[ap]\.m\.$", re.IGNORECASE)
 _NUMBER_SIGN = re.compile(r"(?:^|\s)no\.$", re.IGNORECASE)
 _ITEM_NUMBER = re.compile(r"\d{1,2}[.)]|[-*•]")

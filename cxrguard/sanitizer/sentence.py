@@ -11,7 +11,7 @@ from cxrguard.sanitizer.communication import COMMUNICATION, told_finding, withou
 from cxrguard.sanitizer.conventions import MARK
 from cxrguard.sanitizer.defects import brings_defect
 from cxrguard.sanitizer.fact_check import keeps_facts
-from cxrguard.sanitizer.parts import clauses, stands_alone, sub_sentences, unglue, without_lead
+from cxrguard.sanitizer.parts import clauses, item_and_sentences, stands_alone
 from cxrguard.sanitizer.rules import RULES, substitute
 from cxrguard.sanitizer.structure import proposals
 from cxrguard.sanitizer.tags import tagged
@@ -25,7 +25,6 @@ _FURTHER = 10
 # A repair that loses no more words than this is not compared with others.
 _FEW = 0
 _LOSSES = frozenset(["no_safe_repair", "communication_of_finding"])
-_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
 _MARKS = re.compile(rf"(?<![xX]-){MARK}(?:[ /-]?{MARK})+")
 _VENA_CAVA = re.compile(rf"\b(superior|inferior) {MARK} {MARK}(?= ?[.,;]| ?$)", re.IGNORECASE)
 _COMPARED_ONLY = re.compile(
@@ -48,7 +47,7 @@ class Outcome:
     Attributes:
         text: The new sentence; empty if it was dropped.
         rule: Rules that fired, joined by ``+``.
-        action: ``repair`` or ``drop_sentence``.
+        action: ``repair``, ``drop_sentence``, ``drop_header``, or the sanitizer's action that placed a word or stripped.
 
     """
 
@@ -63,9 +62,7 @@ def repair_sentence(sentence: str, complete: bool = True) -> Outcome:
     if len(sentence) > MAX_SENTENCE:
         return dropped(sentence, "too_long")
     flat = _MARKS.sub(MARK, _VENA_CAVA.sub(r"\1 vena cava" if complete else r"\1", " ".join(sentence.split())))
-    item = _ITEM.match(flat)
-    head = item.group() if item else ""
-    pieces = sub_sentences(unglue(without_lead(flat[len(head) :])))
+    head, pieces = item_and_sentences(flat)
     if len(pieces) == 1:
         outcome = _repair_one(pieces[0], complete)
         if not outcome.text and outcome.rule == "no_safe_repair":

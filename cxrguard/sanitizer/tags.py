@@ -45,7 +45,7 @@ _CLOSED = {
     "contains extend extends favor favors raise raises relate relates correlate cause causes confirm confirms exclude obscure obscures "
     "projected recommend consider persist persists persisted limit limits limited exceeds exceeded reaches reached crosses crossed "
     "courses enters occupies requires resembles abuts abutted correspond corresponds differs underwent presents presented denies "
-    "makes make argues precludes supports obscures means allows reduces tracks coils lends spoke include includes arises becomes became came comes goes needs",
+    "makes make argues precludes supports means allows reduces tracks coils lends spoke include includes arises becomes became came comes goes needs",
     "H": "possible possibly probable probably likely unlikely perhaps presumably presumed questionable suspicious suspected concerning "
     "suggestive consistent compatible worrisome versus vs secondary due question suspicion concern",
     "N": "no not without never neither none n't",
@@ -74,6 +74,9 @@ _WORDS |= dict.fromkeys(_ADJECTIVES.split(), "A") | dict.fromkeys(_NOUNS.split()
 _WORDS |= dict.fromkeys(["seen", "shown", "known", "given", "taken", "drawn", "done", "made", "worn", "broken"], "T")
 # "Dual-lead", "28-year".
 _COMPOUND = re.compile(r"(?:dual|single|double|triple|two|three|multi|low|high|large|small|air|soft|\d{1,3})-[a-z]{3,12}")
+# Over tags: a short subject with its verb, and where a clause begins that has both or denies.
+SUBJECT_AND_VERB = r"[DAWENM#RTQGo]{1,10}?[BV]"
+CLAUSE = rf";|,?C(?={SUBJECT_AND_VERB})|,?C(?=N)|,(?=N)"
 _ADJECTIVE = re.compile(r"(?!.*megaly$).{2,}(?:al|ic|ous|ary|ar|ive|oid|able|ible|ful|less|ior|ile|ly|ular|sized|shaped)$")
 
 

@@ -14,15 +14,14 @@ from itertools import pairwise
 
 from cxrguard.sanitizer.communication import COMMUNICATION
 from cxrguard.sanitizer.conventions import MARK
-from cxrguard.sanitizer.parts import sub_sentences, unglue, without_lead
+from cxrguard.sanitizer.parts import item_and_sentences
 from cxrguard.sanitizer.sentence import MAX_SENTENCE, Outcome, acceptable, apply_rules, dropped, finish, that_stand
 from cxrguard.sanitizer.tags import tag_of, tagged
 from cxrguard.sanitizer.tidying import HOLE
-from cxrguard.sanitizer.vocabulary import CARRIERS, COMPLAINTS, CONDITIONS, HEDGES, PERIOD, POLARITY_RISK, SAYS_NOTHING, STUDIES
+from cxrguard.sanitizer.vocabulary import CARRIERS, COMPLAINTS, CONDITIONS, HEDGES, PERIOD, POLARITY_RISK, SAYS_NOTHING, SEX, STUDIES
 
 RULE = "telegram"
 _MOST_PARTS = 24
-_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*•]) ")
 _LENGTH = rf"(?:\d{{1,3}}|an?|one|two|three|four|five|six|seven|eight|nine|ten|several|few|many|more than one|{MARK})"
 _ABOUT = r"(?:the )?(?:last |past )?(?:about |approximately |more than |over )?"
 _DURATION = rf"(?:(?:for|since|over|times) |x ?){_ABOUT}{_LENGTH} ?(?:{PERIOD}\b|{MARK})(?: ago\b)?"
@@ -50,7 +49,7 @@ _GOVERNS = re.compile(
 )
 _DENIES = re.compile(r"\b(?:no|not|non|without|w/o|neg|negative|denies|denied|never|unable)\b", re.IGNORECASE)
 _OR = re.compile(r"\b(?:n?or|versus|vs)\b|[a-z]{2}/", re.IGNORECASE)
-_SEX = re.compile(r"(?:an? )?(?:woman|man|female|male|lady|gentleman|girl|boy)", re.IGNORECASE)
+_SEX = re.compile(rf"(?:an? )?(?:{SEX})", re.IGNORECASE)
 _DISEASE = re.compile(r"[a-z]{3,}(?:itis|osis|emia|oma|algia|pnea|ectomy|otomy|plasty|pathy|ptysis|oxia)", re.IGNORECASE)
 _CODE = re.compile(r"V?\d{2,3}\.\d{1,2}", re.IGNORECASE)
 _PASSED_OUT = re.compile(r"passed out", re.IGNORECASE)
@@ -91,9 +90,7 @@ def repair_telegram(sentence: str, complete: bool = True) -> Outcome:
     flat = " ".join(sentence.split())
     if len(flat) > MAX_SENTENCE:
         return dropped(sentence, "too_long")
-    item = _ITEM.match(flat)
-    head = item.group() if item else ""
-    pieces = sub_sentences(unglue(without_lead(flat[len(head) :])))
+    head, pieces = item_and_sentences(flat)
     text = " ".join(that_stand([Outcome(_kept(piece.strip().lstrip(".,; "), complete), RULE, "repair") for piece in pieces]))
     return Outcome(head + text, RULE, "repair") if text else dropped(sentence, "no_safe_repair")
 

@@ -7,6 +7,8 @@ import re
 # Stands where a rule took something out, so that the tidying knows where to mend.
 HOLE = "\ue0fe"
 
+# "A unit", "a usual", "a ureter", "a euthymic", but "an unusual", "an unimpressive"; "a one-sided"; "an 8 mm", "an 11 mm".
+_VOWEL = re.compile(r"(?!one\b|once\b|eu|u(?:ni(?![mn]|dent)|[bcrst][aeiou]))[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
 _ARTICLE = re.compile(rf"\b([Aa])n? {HOLE} ?(?=(\w+))")
 
 
@@ -29,7 +31,7 @@ def tidy(sentence: str) -> str:
 
 
 def takes_an(word: str) -> bool:
-    """Whether "an" goes before the word."""
+    """Whether "an" and not "a" goes before the word; of one in capitals by its letters ("an MRI")."""
     if len(word) == 1 or word.isupper():
         return word[0].upper() in "AEFHILMNORSX8"
-    return bool(re.match(r"[aeiou](?!ni[a-z]|ne\b|se)|8|1[18](?!\d)", word, re.IGNORECASE))
+    return _VOWEL.match(word) is not None

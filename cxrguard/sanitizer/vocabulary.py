@@ -18,7 +18,7 @@ _BEFORE = (
     r"the|an?|least|this|that|his|her|patient's|prior|previous|earlier|most|recent|last|latest|outside|same|chest|thoracic|abdominal|abdomen|pelvis|pa|ap|"
     r"lateral|and|frontal|portable|from|of|on|dated|performed|obtained|taken|acquired|done|multiple|several|date|day|as|far|back|"
     r"available|nearest|immediate|preceding|remote|old|older|single|two|upright|supine|semi-upright|torso|radiographs?|at|in|initial|baseline|"
-    r"preoperative|postoperative|hospital|reference|made|yesterday's|today's|her|their|patient's|priors?|day's|night's|morning's|semiupright|bedside|single-view|two-view|that|follow-up|followup|seen|noted|chest's"
+    r"preoperative|postoperative|hospital|reference|made|yesterday's|today's|their|day's|night's|morning's|semiupright|bedside|single-view|two-view|follow-up|followup|seen|noted|chest's"
 )
 _WORDS = rf"(?:(?:{_BEFORE}|{STUDY}),? ){{0,12}}"
 _AFTER = rf"(?:'s)?(?: (?:chest|thoracic|abdominal|portable|ap|pa|frontal|lateral|and(?= (?:lateral|ap|pa|frontal|abdominal|ct)\b)|prior|outside|hospital|{STUDY})\b){{0,6}}"
@@ -32,8 +32,10 @@ CHANGE = (
     r"similar|resolved|persistent|new|enlarged|advanced|lower|higher|cleared|clearing|removed|inserted|placed|repositioned|difference"
 )
 DOT = r"(?= ?[.;!?)]| ?$)"
-STOP = r"(?= ?[.,;!?)]| ?$)"
-PERSON = r"woman|man|female|male|lady|gentleman|girl|boy|patient|pt|person|infant|child|neonate|sister|brother|twin|mother|father|son|daughter|wife|husband|smoker|student|[FM]"
+STOPS = r" ?[.,;!?)]| ?$"
+STOP = rf"(?={STOPS})"
+SEX = r"woman|man|female|male|lady|gentleman|girl|boy"
+PERSON = rf"{SEX}|patient|pt|person|infant|child|neonate|sister|brother|twin|mother|father|son|daughter|wife|husband|smoker|student|[FM]"
 AGE = rf"{MARK}(?:[ -]?(?:years?|yrs?|yr?|y|months?|mo|weeks?|days?))?[ /.-]{{0,2}}(?:old|o|of age)\b\.?,?"
 YO = rf"(?:{AGE}|{MARK}[ -]?(?:yo|y/o|y\.o\.?|yrs?|years?|-?yo)\b)"
 NUM = r"\d{1,4}(?:\.\d{1,3})?"
@@ -56,6 +58,11 @@ ABOUT = (
     r"(?:approximately |about |roughly |nearly |up to |at least |at most |less than |more than |greater than |larger than |maximally |~ ?)"
 )
 MODIFIED = r"definite|definitive|acute|focal|radiographic|convincing|other|gross|obvious|clear|significant|large|new|discrete|overt|frank|specific|suspicious"
+# Of words that say what is seen; where one stands, no word may be made up beside it or taken out.
+FINDING_STEMS = (
+    r"pneumo|effus|consol|edema|atelec|opac|cardio|nodul|mass|fractur|infiltr|emphy|congest|hern|granul|scar|fibro|thick|larg|infect|collaps|inflat|"
+    r"tumou?r|cancer|clear|normal"
+)
 # Before these a marker may hide "no": "XXXX change", "XXXX evidence of".
 POLARITY_RISK = frozenset(["change", "changes", "evidence", "acute", "significant", "definite", "suspicious", "interval", "indication"])
 NOUN_MODIFIERS = frozenset(["interval", "lung", "chest", "rib", "heart", "lobe", "spine", "lymph", "sternotomy", "pacemaker", "picc", "line", "tube", "aorta", "dual", "lead", "vertebral", "body", "wedge"])

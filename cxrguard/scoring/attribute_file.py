@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from cxrguard.errors import BadInputError, CxrguardError
+from cxrguard.errors import CxrguardError
 from cxrguard.pseudonym import load_key, pseudonym
 from cxrguard.scoring.attribution import Attribution, Attributor
-from cxrguard.scoring.cells import MadeBatch, finite, open_cell_writer
+from cxrguard.scoring.by_row import found_by_row
+from cxrguard.scoring.cells import MadeBatch, finite
 from cxrguard.scoring.cue_words import CueWords, check_ending, write_cues
 from cxrguard.scoring.detectors import Draws
 from cxrguard.scoring.launch import pick_device
 from cxrguard.scoring.model import ScoringModel
-from cxrguard.scoring.prompts import PromptTable, UniquePrompts, digest, prompt_table
-from cxrguard.scoring.request import check_apart, check_paths
-from cxrguard.scoring.score_file import ended_cleanly
-from cxrguard.tables import PrivateOutput, Writer
+from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
+from cxrguard.scoring.request import check_paths
+from cxrguard.tables import PrivateOutput, commit_all, open_output, open_writer, told_of
 from cxrguard.tables.progress import progress_bar
+from cxrguard.termination import ended_cleanly
 
 _FIRST = ["row", "level", "index", "start", "end"]
 _SCORES: dict[str, type] = {"gradient": float, "gradient_times_input": float, "ablation": float}
@@ -65,10 +65,9 @@ class AttributeRequest:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        check_paths(self.source, self.target)
         if self.cues:
             check_ending(self.cues)
-            check_apart({"--prompts": self.source, "--out": self.target, "--cues": self.cues})
+        check_paths(self.source, self.target, {"--cues": self.cues})
 
 
 @dataclass
@@ -96,14 +95,8 @@ def attribute_file(request: AttributeRequest) -> Attributed:
         CxrguardError: For a model or a table that cannot be used; then nothing is written. For a cue file that would hold no word.
 
     """
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(ended_cleanly())
-            table = stack.enter_context(prompt_table(request.source, request.column))
-            told = _Run(request, table, table.count()).write(stack)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise CxrguardError(f"{request.target}: cannot be written ({reason}).") from None
+    with told_of(request.target), ended_cleanly(), prompt_table(request.source, request.column) as table:
+        told = _Run(request, table).write()
     if told.n_cues == 0:
         raise CxrguardError(
             f"{request.cues}: not written, though {request.target} is: of the words that raise the score and that at least "
@@ -114,14 +107,11 @@ def attribute_file(request: AttributeRequest) -> Attributed:
 
 
 class _Run:
-    """Goes through the table once; of a prompt that comes again the attribution is kept until its last row."""
+    """Goes through the table."""
 
-    def __init__(self, request: AttributeRequest, table: PromptTable, prompts: UniquePrompts) -> None:
+    def __init__(self, request: AttributeRequest, table: PromptTable) -> None:
         self._request, self._table = request, table
-        self._told = Attributed(prompts)
-        self._row = 0
-        self._left = Counter(digest(text) for batch in table.batches() for text in batch.texts)
-        self._kept: dict[bytes, Attribution] = {}
+        self._told = Attributed(table.count())
         self._cues = CueWords()
         self._key = b"" if request.show_words else load_key()
         self._attributor = Attributor(
@@ -132,63 +122,48 @@ class _Run:
             batch_size=request.batch_size,
         )
 
-    def write(self, stack: ExitStack) -> Attributed:
-        request = self._request
-        cues = stack.enter_context(PrivateOutput(request.cues)) if request.cues else None
-        output = stack.enter_context(PrivateOutput(request.target))
-        name = "text" if request.show_words else "text_hash"
-        writer = open_cell_writer(request.target, output.file, "level", {name: str, **_SCORES})
-        with progress_bar("Attributing", lambda: (self._row, self._told.prompts.rows), show=request.progress) as update:
-            for batch in self._table.batches():
-                self._write_rows(writer, batch.texts)
-                update(self._row)
-        writer.finish()
-        if cues:
-            self._write_cues(cues)
-        outputs = [each for each in (cues if self._told.n_cues else None, output) if each]
-        for step in (PrivateOutput.finish, PrivateOutput.commit):
-            for each in outputs:
-                step(each)
+    def write(self) -> Attributed:
+        with ExitStack() as stack:
+            cues = open_output(stack, self._request.cues) if self._request.cues else None
+            output = open_output(stack, self._request.target)
+            self._write_pieces(output)
+            if cues:
+                self._write_cues(cues)
+            commit_all([each for each in (cues if self._told.n_cues else None, output) if each])
         return self._told
+
+    def _write_pieces(self, output: PrivateOutput) -> None:
+        request, done = self._request, 0
+        name = "text" if request.show_words else "text_hash"
+        added = {name: str, **_SCORES}
+        writer = open_writer(request.target, output.file, "level", tuple(added), tuple(added.values()))
+        with progress_bar("Attributing", lambda: (done, self._told.prompts.rows), show=request.progress) as update:
+            for done, text, found in found_by_row(self._table, request.batch_size, self._attribute):
+                rows = list(self._rows(done, text, found)) if found else []
+                if rows:
+                    writer.write(MadeBatch(request.target, done, [], [row[:5] for row in rows], _FIRST), [row[5:] for row in rows])
+                update(done)
+        writer.finish()
+
+    def _attribute(self, texts: Sequence[str]) -> list[Attribution]:
+        """What a prompt adds to the counts it adds once."""
+        found = self._attributor(texts)
+        for text, attribution in zip(texts, found, strict=True):
+            self._cues.add(text, attribution)
+            self._told.n_cut += attribution.cut
+        return found
+
+    def _rows(self, row: int, text: str, found: Attribution) -> Iterator[tuple[Any, ...]]:
+        for piece in found.pieces:
+            shown = text[piece.start : piece.end]
+            name = shown if self._request.show_words else pseudonym(self._key, shown.lower())
+            figures = (None if value is None else finite(value) for value in (piece.gradient, piece.gradient_times_input, piece.ablation))
+            yield (row, piece.level, piece.index, piece.start, piece.end, name, *figures)
 
     def _write_cues(self, output: PrivateOutput) -> None:
         words, self._told.n_passed = self._cues.top(self._request.top_words, self._request.min_prompts)
         self._told.n_cues = len(words)
         write_cues(self._request.cues, output.file, words)
-
-    def _write_rows(self, writer: Writer, texts: Sequence[str]) -> None:
-        """Writes the pieces of some rows; what a prompt adds to the counts it adds once."""
-        for start in range(0, len(texts), self._request.batch_size):
-            some = texts[start : start + self._request.batch_size]
-            self._attribute(some)
-            for text in some:
-                self._row += 1
-                if text.strip() and (rows := list(self._rows(text, self._kept[digest(text)]))):
-                    batch = MadeBatch(self._request.target, self._row, [], [row[:5] for row in rows], _FIRST)
-                    writer.write(batch, [row[5:] for row in rows])
-            self._forget(some)
-
-    def _attribute(self, texts: Sequence[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text.strip() and digest(text) not in self._kept]
-        for text, found in zip(new, self._attributor(new), strict=True):
-            self._kept[digest(text)] = found
-            self._cues.add(text, found)
-            self._told.n_cut += found.cut
-
-    def _forget(self, texts: Sequence[str]) -> None:
-        for key in map(digest, texts):
-            self._left[key] -= 1
-            if self._left[key] < 0:
-                raise BadInputError(f"{self._table.where}: changed while it was read. Run it again.")
-            if not self._left[key]:
-                self._kept.pop(key, None)
-
-    def _rows(self, text: str, found: Attribution) -> Iterator[tuple[Any, ...]]:
-        for piece in found.pieces:
-            shown = text[piece.start : piece.end]
-            name = shown if self._request.show_words else pseudonym(self._key, shown.lower())
-            figures = (None if value is None else finite(value) for value in (piece.gradient, piece.gradient_times_input, piece.ablation))
-            yield (self._row, piece.level, piece.index, piece.start, piece.end, name, *figures)
 
 
 def summary_lines(request: AttributeRequest, told: Attributed) -> Iterator[str]:

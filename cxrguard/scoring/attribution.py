@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from cxrguard.errors import CxrguardError
 from cxrguard.probes.attribution import attribute_tokens
 from cxrguard.probes.text_noise_norm import TextNoiseNorm
 from cxrguard.probes.words import Word, aggregate_to_words, leave_one_word_out, token_offsets, words_of
 from cxrguard.scoring.detectors import Draws
-from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.model import ScoringModel, fits_in_memory
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,9 @@ class Attributor:
             CxrguardError: If the model cannot be used for it, or runs out of memory.
 
         """
-        try:
-            parts = [prompts[i : i + self._batch_size] for i in range(0, len(prompts), self._batch_size)]
+        parts = [prompts[i : i + self._batch_size] for i in range(0, len(prompts), self._batch_size)]
+        with fits_in_memory(self._batch_size):
             return [found for part in parts for found in self._attribute(part)]
-        except torch.OutOfMemoryError:
-            raise CxrguardError(f"out of memory with {self._batch_size} prompts at once. Lower --batch-size.") from None
 
     def _attribute(self, prompts: Sequence[str]) -> list[Attribution]:
         batch = self._model.batch(prompts, self._seed)

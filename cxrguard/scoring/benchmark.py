@@ -12,7 +12,8 @@ import numpy as np
 
 from cxrguard.pseudonym import load_key, pseudonym
 from cxrguard.sanitizer.conventions import AUTO, has_marker, load_conventions
-from cxrguard.scoring.cells import MadeBatch, finite, open_cell_writer
+from cxrguard.scoring.cells import MadeBatch, finite
+from cxrguard.tables import open_writer
 
 _ROWS = 1000
 
@@ -103,7 +104,7 @@ class Collector:
         added: dict[str, type] = {
             "rows": int, "marked": bool, **dict.fromkeys(columns, float), "percentile": float, "zscore": float,
         }  # fmt: skip
-        writer = open_cell_writer(path, file, first[0], added)
+        writer = open_writer(path, file, first[0], tuple(added), tuple(added.values()))
         numbers = [int(number) for number in self.selection.numbers]
         for start in range(0, max(1, len(numbers)), _ROWS):
             some = numbers[start : start + _ROWS]

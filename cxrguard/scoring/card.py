@@ -26,7 +26,7 @@ different prompts of the table that have a score{lower}. `prompt_hash` is a keye
 
 def card(request: ScoreRequest, prompts: UniquePrompts, collector: Collector, n_cut: int, fingerprint: str) -> str:
     """The card's text."""
-    detectors = Detectors(request.names, request.draws)
+    detectors = request.detectors
     lower = "" if detectors.sign(detectors.columns[0]) == 1 else " (here of the negated score: lower means memorized)"
     shown = " The prompts stand beside it: keep this file as private as they are." if request.show_prompts else ""
     rows = [*_origin(request, detectors, fingerprint), *_counts(request, prompts, collector, n_cut)]

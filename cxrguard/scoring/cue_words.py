@@ -13,7 +13,8 @@ from cxrguard.errors import CxrguardError
 from cxrguard.files import write_private
 from cxrguard.sanitizer.cues.token_list import load_token_list
 from cxrguard.scoring.attribution import Attribution
-from cxrguard.scoring.cells import MadeBatch, finite, open_cell_writer
+from cxrguard.scoring.cells import MadeBatch, finite
+from cxrguard.tables import open_writer
 
 ENDINGS = (".txt", ".csv", ".jsonl", ".json")
 _CHECKED = 5000
@@ -103,6 +104,6 @@ def write_cues(path: str, file: BinaryIO, cues: Sequence[CueWord]) -> None:
         text = json.dumps(words, ensure_ascii=False) + "\n" if path.lower().endswith(".json") else "".join(f"{word}\n" for word in words)
         file.write(text.encode())
         return
-    writer = open_cell_writer(path, file, "word", {"prompts": int, "score": float})
+    writer = open_writer(path, file, "word", ("prompts", "score"), (int, float))
     writer.write(MadeBatch(path, 1, [], [(cue.word,) for cue in cues], ["word"]), [(cue.prompts, cue.score) for cue in cues])
     writer.finish()

@@ -13,7 +13,7 @@ from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.errors import CxrguardError
 from cxrguard.probes.anisotropy import Anisotropy
 from cxrguard.probes.base_noise_gap import BaseNoiseGap
-from cxrguard.probes.batch import Probe, ProbeBatch
+from cxrguard.probes.batch import Probe, ProbeBatch, needs
 from cxrguard.probes.bright_ending import BrightEnding
 from cxrguard.probes.cross_attention_entropy import CrossAttentionEntropy
 from cxrguard.probes.noise_consistency import NoiseConsistency
@@ -43,37 +43,21 @@ class Draws:
     seeds: int = 4
 
 
-@dataclass(frozen=True)
-class Detector:
-    """How a detector is built.
-
-    Attributes:
-        build: makes the probe.
-        needs_base: whether it compares with the base checkpoint.
-
-    """
-
-    build: Callable[[Draws], Probe]
-    needs_base: bool = False
-
-
-DETECTORS: dict[str, Detector] = {
-    "text_noise_norm": Detector(lambda d: TextNoiseNorm(steps=d.steps, seeds=d.seeds)),
-    "text_noise_norm_mean": Detector(lambda d: TextNoiseNorm(name="text_noise_norm_mean", steps=MEAN_STEPS, seeds=d.seeds)),
-    "text_noise_norm_relative": Detector(lambda d: RelativeToBase(probe=TextNoiseNorm(steps=d.steps, seeds=d.seeds)), needs_base=True),
-    "pure_noise_norm": Detector(lambda d: PureNoiseNorm(seeds=d.seeds)),
-    "pure_noise_norm_relative": Detector(lambda d: RelativeToBase(probe=PureNoiseNorm(seeds=d.seeds)), needs_base=True),
-    "base_noise_gap": Detector(lambda d: BaseNoiseGap(seeds=d.seeds), needs_base=True),
-    "noise_consistency": Detector(lambda d: NoiseConsistency(seeds=d.seeds)),
-    "seed_convergence": Detector(lambda d: SeedConvergence(seeds=d.seeds)),
-    "score_dynamics": Detector(lambda d: ScoreDynamics(seeds=d.seeds)),
-    "cross_attention_entropy": Detector(lambda d: CrossAttentionEntropy(seeds=d.seeds)),
-    "cross_attention_entropy_late": Detector(
-        lambda d: CrossAttentionEntropy(name="cross_attention_entropy_late", variant="D", seeds=d.seeds)
-    ),
-    "bright_ending": Detector(lambda d: BrightEnding(steps=d.steps, seeds=d.seeds)),
-    "sharpness": Detector(lambda d: Sharpness(seeds=d.seeds)),
-    "anisotropy": Detector(lambda d: Anisotropy(seeds=d.seeds)),
+DETECTORS: dict[str, Callable[[Draws], Probe]] = {
+    "text_noise_norm": lambda d: TextNoiseNorm(steps=d.steps, seeds=d.seeds),
+    "text_noise_norm_mean": lambda d: TextNoiseNorm(name="text_noise_norm_mean", steps=MEAN_STEPS, seeds=d.seeds),
+    "text_noise_norm_relative": lambda d: RelativeToBase(probe=TextNoiseNorm(steps=d.steps, seeds=d.seeds)),
+    "pure_noise_norm": lambda d: PureNoiseNorm(seeds=d.seeds),
+    "pure_noise_norm_relative": lambda d: RelativeToBase(probe=PureNoiseNorm(seeds=d.seeds)),
+    "base_noise_gap": lambda d: BaseNoiseGap(seeds=d.seeds),
+    "noise_consistency": lambda d: NoiseConsistency(seeds=d.seeds),
+    "seed_convergence": lambda d: SeedConvergence(seeds=d.seeds),
+    "score_dynamics": lambda d: ScoreDynamics(seeds=d.seeds),
+    "cross_attention_entropy": lambda d: CrossAttentionEntropy(seeds=d.seeds),
+    "cross_attention_entropy_late": lambda d: CrossAttentionEntropy(name="cross_attention_entropy_late", variant="D", seeds=d.seeds),
+    "bright_ending": lambda d: BrightEnding(steps=d.steps, seeds=d.seeds),
+    "sharpness": lambda d: Sharpness(seeds=d.seeds),
+    "anisotropy": lambda d: Anisotropy(seeds=d.seeds),
 }
 
 
@@ -86,10 +70,10 @@ def check_names(names: Sequence[str], *, has_base: bool) -> tuple[str, ...]:
     """
     wanted = tuple(dict.fromkeys(DEFAULT if name == RMS else name for name in names))
     if unknown := [name for name in wanted if name not in DETECTORS]:
-        raise CxrguardError(f"Unknown detector {unknown[0]!r}: known are {', '.join([DEFAULT, RMS, *list(DETECTORS)[1:]])}.")
+        raise CxrguardError(f"Unknown detector {unknown[0]!r}: known are {', '.join(columns_of(tuple(DETECTORS)))}.")
     if not wanted:
         raise CxrguardError(f"No detector named: known are {', '.join(DETECTORS)}.")
-    lacking = [name for name in wanted if DETECTORS[name].needs_base and not has_base]
+    lacking = [] if has_base else [name for name in wanted if needs(DETECTORS[name](Draws()), "base")]
     if lacking:
         raise CxrguardError(
             f"The detector {lacking[0]!r} compares with the checkpoint that fine-tuning started from. Give it with --base DIR."
@@ -120,7 +104,7 @@ class Detectors:
     def __init__(self, names: Sequence[str], draws: Draws) -> None:
         self.columns = columns_of(names)
         try:
-            self._probes = {name: DETECTORS[name].build(draws) for name in names}
+            self._probes = {name: DETECTORS[name](draws) for name in names}
         except ValueError as error:
             raise CxrguardError(f"These detectors cannot be had with --steps {draws.steps} --seeds {draws.seeds}: {error}.") from None
 

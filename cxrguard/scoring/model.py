@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
-from cxrguard.diffusion.encoding import encode_prompts, token_layout
+from cxrguard.diffusion.encoding import are_cut, encode_prompts, token_layout
 from cxrguard.diffusion.loading import PipelineParts, check_directory, load_pipeline, resolve_source
-from cxrguard.errors import ModelError
+from cxrguard.errors import CxrguardError, ModelError
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.randomness import prompt_key
 from cxrguard.scoring.prompts import hash_file
@@ -92,8 +92,7 @@ class ScoringModel:
 
     def are_cut(self, prompts: Sequence[str]) -> list[bool]:
         """Which prompts are longer than the encoder takes."""
-        ids = self.parts.tokenizer(list(prompts), verbose=False).input_ids
-        return [len(each) > self.max_length for each in ids]
+        return are_cut(self.parts.tokenizer, prompts)
 
     def _checked_encoding(self, source: str) -> Tensor:
         """The empty prompt's hidden states, if they fit the UNet."""
@@ -127,6 +126,15 @@ def _load(source: str, device: str) -> PipelineParts:
     for part in (parts.unet, parts.text_encoder):
         part.eval().requires_grad_(False)
     return parts
+
+
+@contextmanager
+def fits_in_memory(n: int, then: str = "") -> Iterator[None]:
+    """Raises CxrguardError, which says what to do, if memory runs out with ``n`` prompts at once."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise CxrguardError(f"out of memory with {n} prompts at once. Lower --batch-size{then}.") from None
 
 
 @contextmanager

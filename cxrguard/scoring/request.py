@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -10,6 +10,7 @@ from cxrguard.errors import CxrguardError
 from cxrguard.scoring.detectors import DEFAULT, Detectors, Draws, check_names
 from cxrguard.tables.formats import kind
 from cxrguard.tables.lines import STANDARD
+from cxrguard.tables.paths import check_files
 
 _TABLES = (".csv", ".jsonl", ".parquet")
 
@@ -62,7 +63,7 @@ class ScoreRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", check_names(self.names, has_base=bool(self.base)))
-        Detectors(self.names, self.draws)
+        _ = self.detectors  # raises for draws that one of them cannot work with
         check_paths(self.source, self.target)
         if self.zscore is not None and not 0 < self.zscore < float("inf"):
             raise CxrguardError(f"--zscore must be above 0, not {self.zscore:g}.")
@@ -75,9 +76,12 @@ class ScoreRequest:
             raise CxrguardError("OUT is standard output: say with --benchmark FILE where the benchmark goes.")
         if kind(self.benchmark_path) not in _TABLES or self.benchmark_path == STANDARD:
             raise CxrguardError(f"{self.benchmark_path}: a benchmark ends in {', '.join(_TABLES)}.")
-        paths = {self.benchmark_path: "--benchmark", self.card_path: "the benchmark's card"}
-        for path, what in paths.items():
-            check_apart({"--prompts": self.source, "--out": self.target, what: path})
+        check_paths(self.source, self.target, {"--benchmark": self.benchmark_path, "the benchmark's card": self.card_path})
+
+    @property
+    def detectors(self) -> Detectors:
+        """The detectors."""
+        return Detectors(self.names, self.draws)
 
     @property
     def wants_benchmark(self) -> bool:
@@ -100,28 +104,12 @@ class ScoreRequest:
         return f"{stem(self.benchmark_path)}.md"
 
 
-def check_paths(source: str, target: str) -> None:
-    """Raises CxrguardError for files that cannot be what they are to be."""
+def check_paths(source: str, target: str, more: Mapping[str, str] | None = None) -> None:
+    """Raises CxrguardError for files that cannot be what they are to be; ``more`` are other outputs, by their names in messages."""
     kind(source)
     if kind(target) not in _TABLES:
         raise CxrguardError(f"{target}: a .txt holds prompts and no scores. Write {', '.join(_TABLES)}.")
-    # Not left to typer, which takes "-" for a file that does not exist.
-    if source != STANDARD and not os.path.exists(source):
-        raise CxrguardError(f"{source}: does not exist.")
-    for path in (source, target):
-        if os.path.isdir(path):
-            raise CxrguardError(f"{path}: is a directory.")
-    check_apart({"--prompts": source, "--out": target})
-
-
-def check_apart(paths: dict[str, str]) -> None:
-    """Raises CxrguardError if two of the options name the same file."""
-    seen: dict[str, str] = {}
-    for name, path in paths.items():
-        if path in ("", STANDARD):
-            continue
-        if (other := seen.setdefault(os.path.realpath(path), name)) != name:
-            raise CxrguardError(f"{other} and {name} are the same file ({path}). Choose another for {name}.")
+    check_files({"--prompts": source, "--out": target, **(more or {})})
 
 
 def stem(path: str) -> str:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cxrguard.errors import BadInputError, CxrguardError
+from cxrguard.errors import BadInputError
 from cxrguard.scoring.benchmark import Collector, select
 from cxrguard.scoring.card import card
-from cxrguard.scoring.cells import finite, open_cell_writer
+from cxrguard.scoring.cells import finite
 from cxrguard.scoring.detectors import Detectors
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts
 from cxrguard.scoring.request import ScoreRequest, parse_top
-from cxrguard.tables import PrivateOutput
+from cxrguard.tables import PrivateOutput, commit_all, open_output, open_writer, told_of
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,16 @@ class Results:
             CxrguardError: If something cannot be written, or the table has changed.
 
         """
-        try:
-            return self._write()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-        raise CxrguardError(f"{self.request.target}: cannot be written ({reason}).")
-
-    def _write(self) -> int | None:
-        request = self.request
-        detectors = Detectors(request.names, request.draws)
+        request, detectors = self.request, self.request.detectors
         collector = self._collector(detectors) if request.wants_benchmark else None
         paths = [request.benchmark_path, request.card_path] if collector else []
-        with ExitStack() as stack:
-            outputs = [stack.enter_context(PrivateOutput(path)) for path in [*paths, request.target]]
+        with told_of(request.target), ExitStack() as stack:
+            outputs = [open_output(stack, path) for path in [*paths, request.target]]
             self._write_table(outputs[-1], detectors, collector)
             if collector:
                 collector.write(request.benchmark_path, outputs[0].file, detectors.columns, self.scores)
                 outputs[1].file.write(card(request, self.prompts, collector, int(self.cut.sum()), self.fingerprint).encode())
-            # All are on the disk before the first is renamed.
-            for step in (PrivateOutput.finish, PrivateOutput.commit):
-                for output in outputs:
-                    step(output)
+            commit_all(outputs)
         return len(collector.selection.numbers) if collector else None
 
     def _collector(self, detectors: Detectors) -> Collector:
@@ -77,8 +66,9 @@ class Results:
         return Collector(selection, len(self.scores), show=self.request.show_prompts)
 
     def _write_table(self, output: PrivateOutput, detectors: Detectors, collector: Collector | None) -> None:
-        writer = open_cell_writer(self.request.target, output.file, self.request.column, dict.fromkeys(detectors.columns, float))
-        nothing = (None,) * len(detectors.columns)
+        columns = detectors.columns
+        writer = open_writer(self.request.target, output.file, self.request.column, columns, (float,) * len(columns))
+        nothing = (None,) * len(columns)
         for batch in self.table.batches():
             numbers = self._numbers(batch.texts)
             writer.write(batch, [nothing if number is None else tuple(map(finite, self.scores[number])) for number in numbers])

@@ -5,21 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 
 from cxrguard import __version__
 from cxrguard.errors import BadInputError, CxrguardError
-from cxrguard.scoring.detectors import Detectors
 from cxrguard.scoring.launch import pick_device, run_on
 from cxrguard.scoring.model import fingerprint_model
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
@@ -29,6 +25,7 @@ from cxrguard.scoring.work import WorkDirectory
 from cxrguard.scoring.worker import ScoreJob, score_share
 from cxrguard.tables.lines import STANDARD
 from cxrguard.tables.progress import progress_bar
+from cxrguard.termination import ended_cleanly
 
 _STARTS = {
     "resumed": "An interrupted run was there: going on after {:,} prompts.",
@@ -69,11 +66,10 @@ def score_file(request: ScoreRequest, say: Callable[[str], None] = lambda line: 
             directory, and the same request goes on from there.
 
     """
-    columns = Detectors(request.names, request.draws).columns
+    columns = request.detectors.columns
     if request.column in columns:
         raise BadInputError(f"The prompts' column {request.column!r} has a detector's name. Rename it.")
-    with ExitStack() as stack:
-        stack.enter_context(ended_cleanly())
+    with ended_cleanly(), ExitStack() as stack:
         weights = [fingerprint_model(model) for model in (request.model, request.base) if model]
         table = stack.enter_context(prompt_table(request.source, request.column, () if request.overwrite else columns))
         prompts = table.count()
@@ -112,10 +108,9 @@ def _score(request: ScoreRequest, table: PromptTable, n: int, work: WorkDirector
         table, n, request.model, request.base, request.names, request.draws, request.seed, request.batch_size, work.path, work.fingerprint
     )
     if request.devices > 1:
-        run_on(request.devices, functools.partial(_quiet_share, job), work.path)
+        run_on(request.devices, functools.partial(score_share, job), work.path)
     else:
-        left = n - int(work.load(n)[0].sum())
-        done = 0
+        left, done = n - int(work.load(n)[0].sum()), 0
         with progress_bar("Scoring", lambda: (done, left), show=request.progress) as update:
 
             def count(so_far: int) -> None:
@@ -126,17 +121,12 @@ def _score(request: ScoreRequest, table: PromptTable, n: int, work: WorkDirector
             score_share(job, pick_device(), on_done=count)
 
 
-def _quiet_share(job: ScoreJob, device: str, rank: int, world: int) -> None:
-    score_share(job, device, rank, world)
-
-
 def _finish(request: ScoreRequest, table: PromptTable, prompts: UniquePrompts, work: WorkDirectory) -> Scored:
     done, scores, cut = work.load(len(prompts))
     if not done.all():
         raise CxrguardError(f"{int((~done).sum()):,} prompts have no score: a process ended early. Run it again, and it goes on.")
     n_selected = Results(request, table, prompts, scores, cut, work.fingerprint).write()
-    evals = Detectors(request.names, request.draws).evals_per_prompt
-    return Scored(prompts, int(cut.sum()), int((~np.isfinite(scores)).sum()), evals, n_selected)
+    return Scored(prompts, int(cut.sum()), int((~np.isfinite(scores)).sum()), request.detectors.evals_per_prompt, n_selected)
 
 
 def summary_lines(request: ScoreRequest, scored: Scored) -> Iterator[str]:
@@ -152,20 +142,3 @@ def summary_lines(request: ScoreRequest, scored: Scored) -> Iterator[str]:
     yield from (f"{what}: {n:,}." for what, n in told if n)
     if scored.n_selected is not None:
         yield f"Prompts in the benchmark {request.benchmark_path}: {scored.n_selected:,}."
-
-
-@contextmanager
-def ended_cleanly() -> Iterator[None]:
-    """Turns SIGTERM, by which batch systems end a job, into an exception, so that temporary files and processes go."""
-
-    def stop(*_: object) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cxrguard.audit.marker_test import marker_case
 from cxrguard.data.prompt_form import MARKER, PLACES, QUALITIES, STRUCTURES
-from cxrguard.errors import CxrguardError
 from cxrguard.probes.paraphrase import paraphrase
 from cxrguard.probes.sensitivity import MARKER_EDITS, marker_edits, swap_words
 from cxrguard.probes.words import words_of
@@ -21,7 +19,7 @@ from cxrguard.sanitizer.conventions import AUTO, find_markers
 from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.settings import SanitizerSettings
 from cxrguard.scoring.detectors import RMS, Detectors, Draws, check_names
-from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.model import ScoringModel, fits_in_memory
 
 ORIGINAL, SANITIZED, PLACEBO = "original", "sanitized", "placebo"
 SEARCHES = {"adversarial_raise": True, "adversarial_lower": False}
@@ -111,12 +109,10 @@ class NoiseKeyedScorer:
         return np.array([found[pair] for pair in zip(prompts, keys, strict=True)], dtype=np.float64)
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        try:
+        with fits_in_memory(len(pairs)):
             batch = replace(self._model.batch([text for text, _ in pairs], self._seed), keys=tuple(key for _, key in pairs))
             scores: list[float] = self._detectors(self._model.denoiser, batch)[:, self._column].tolist()
-            return scores
-        except torch.OutOfMemoryError:
-            raise CxrguardError(f"out of memory with {len(pairs)} prompts at once. Lower --batch-size.") from None
+        return scores
 
 
 class SensitivityProbe:

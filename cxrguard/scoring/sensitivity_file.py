@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,18 +11,18 @@ from typing import Any
 
 from cxrguard.audit.marker_test import WORDINGS, compare_wordings
 from cxrguard.audit.paired import mean_difference
-from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.files import finite_or_null
-from cxrguard.scoring.cells import MadeBatch, finite, open_cell_writer
+from cxrguard.scoring.by_row import found_by_row
+from cxrguard.scoring.cells import MadeBatch, finite
 from cxrguard.scoring.detectors import DEFAULT, Detectors, Draws, check_names
 from cxrguard.scoring.launch import pick_device
 from cxrguard.scoring.model import ScoringModel
-from cxrguard.scoring.prompts import PromptTable, UniquePrompts, digest, prompt_table
-from cxrguard.scoring.request import check_apart, check_paths
-from cxrguard.scoring.score_file import ended_cleanly
+from cxrguard.scoring.prompts import PromptTable, prompt_table
+from cxrguard.scoring.request import check_paths
 from cxrguard.scoring.sensitivity import EDITS, SEARCHES, NoiseKeyedScorer, Sensitivity, SensitivityProbe
-from cxrguard.tables import PrivateOutput, Writer
+from cxrguard.tables import PrivateOutput, commit_all, open_output, open_writer, told_of
 from cxrguard.tables.progress import progress_bar
+from cxrguard.termination import ended_cleanly
 
 _FIRST = ["row", "kind"]
 _FIGURES: dict[str, type] = {"score": float, "difference": float, "words_changed": int}
@@ -69,10 +68,7 @@ class SensitivityRequest:
 
     def __post_init__(self) -> None:
         Detectors(check_names([self.detector], has_base=bool(self.base)), self.draws)
-        check_paths(self.source, self.target)
-        if os.path.isdir(self.summary):
-            raise CxrguardError(f"{self.summary}: is a directory.")
-        check_apart({"--prompts": self.source, "--out": self.target, "--summary": self.summary})
+        check_paths(self.source, self.target, {"--summary": self.summary})
 
 
 class _Tally:
@@ -112,69 +108,48 @@ def sensitivity_file(request: SensitivityRequest) -> dict[str, Any]:
         CxrguardError: For a model or a table that cannot be used; then nothing is written.
 
     """
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(ended_cleanly())
-            table = stack.enter_context(prompt_table(request.source, request.column))
-            return _Run(request, table, table.count()).write(stack)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    raise CxrguardError(f"{request.target}: cannot be written ({reason}).")
+    with told_of(request.target), ended_cleanly(), prompt_table(request.source, request.column) as table:
+        return _Run(request, table).write()
 
 
 class _Run:
-    """Goes through the table once; of a prompt that comes again the figures are kept until its last row."""
+    """Goes through the table."""
 
-    def __init__(self, request: SensitivityRequest, table: PromptTable, prompts: UniquePrompts) -> None:
-        self._request, self._table, self._prompts = request, table, prompts
-        self._row = 0
-        self._left = Counter(digest(text) for batch in table.batches() for text in batch.texts)
-        self._kept: dict[bytes, Sensitivity] = {}
+    def __init__(self, request: SensitivityRequest, table: PromptTable) -> None:
+        self._request, self._table, self._prompts = request, table, table.count()
         self._tally = _Tally()
         model = ScoringModel(request.model, request.base, pick_device())
         self._score = NoiseKeyedScorer(model, request.detector, request.draws, request.seed, request.batch_size)
         self._probe = SensitivityProbe(model, self._score, request.seed, request.budget)
 
-    def write(self, stack: ExitStack) -> dict[str, Any]:
-        request = self._request
-        outputs = [stack.enter_context(PrivateOutput(path)) for path in (request.summary, request.target) if path]
-        added = _FIGURES | ({"text": str} if request.show_prompts else {})
-        writer = open_cell_writer(request.target, outputs[-1].file, "kind", added)
-        with progress_bar("Editing and scoring", lambda: (self._row, self._prompts.rows), show=request.progress) as update:
-            for batch in self._table.batches():
-                for start in range(0, len(batch.texts), request.batch_size):
-                    self._write_rows(writer, batch.texts[start : start + request.batch_size])
-                    update(self._row)
-        writer.finish()
-        summary = self._summary()
-        if request.summary:
-            outputs[0].file.write(to_json(summary).encode())
-        for step in (PrivateOutput.finish, PrivateOutput.commit):
-            for output in outputs:
-                step(output)
+    def write(self) -> dict[str, Any]:
+        with ExitStack() as stack:
+            told = open_output(stack, self._request.summary) if self._request.summary else None
+            output = open_output(stack, self._request.target)
+            self._write_wordings(output)
+            summary = self._summary()
+            if told:
+                told.file.write(to_json(summary).encode())
+            commit_all([each for each in (told, output) if each])
         return summary
 
-    def _write_rows(self, writer: Writer, texts: Sequence[str]) -> None:
-        self._learn(texts)
-        for text in texts:
-            self._row += 1
-            if text.strip():
-                wordings = self._kept[digest(text)].wordings
-                cells = list(self._cells(self._kept[digest(text)]))
-                made = [(self._row, wording.kind) for wording in wordings]
-                writer.write(MadeBatch(self._request.target, self._row, [], made, _FIRST), cells)
-        for key in map(digest, texts):
-            self._left[key] -= 1
-            if self._left[key] < 0:
-                raise BadInputError(f"{self._table.where}: changed while it was read. Run it again.")
-            if not self._left[key]:
-                self._kept.pop(key, None)
+    def _write_wordings(self, output: PrivateOutput) -> None:
+        request, done = self._request, 0
+        added = _FIGURES | ({"text": str} if request.show_prompts else {})
+        writer = open_writer(request.target, output.file, "kind", tuple(added), tuple(added.values()))
+        with progress_bar("Editing and scoring", lambda: (done, self._prompts.rows), show=request.progress) as update:
+            for done, _, found in found_by_row(self._table, request.batch_size, self._learn):
+                if found:
+                    made = [(done, wording.kind) for wording in found.wordings]
+                    writer.write(MadeBatch(request.target, done, [], made, _FIRST), list(self._cells(found)))
+                update(done)
+        writer.finish()
 
-    def _learn(self, texts: Sequence[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text.strip() and digest(text) not in self._kept]
-        for text, found in zip(new, self._probe(new), strict=True):
-            self._kept[digest(text)] = found
-            self._tally.add(found)
+    def _learn(self, texts: Sequence[str]) -> list[Sensitivity]:
+        found = self._probe(texts)
+        for each in found:
+            self._tally.add(each)
+        return found
 
     def _cells(self, found: Sensitivity) -> Iterator[tuple[Any, ...]]:
         original = found.wordings[0].score

@@ -54,10 +54,12 @@ class WorkDirectory:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise CxrguardError(f"{self.path}: another run is writing there. Wait for it, or choose another OUT.") from None
-            yield self._take_up(resume)
+            try:
+                yield self._take_up(resume)
+            finally:
+                if not any(self.path.glob("*.parquet")):
+                    self.remove()
         finally:
-            if not any(self.path.glob("*.parquet")):
-                self.remove()
             os.close(descriptor)
 
     def _make(self) -> None:

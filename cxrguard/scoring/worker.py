@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from cxrguard.errors import CxrguardError
 from cxrguard.scoring.detectors import Detectors, Draws
-from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.model import ScoringModel, fits_in_memory
 from cxrguard.scoring.prompts import PromptTable
 from cxrguard.scoring.work import WorkDirectory
 
@@ -51,9 +49,6 @@ class ScoreJob:
     fingerprint: str
 
 
-Shares = Iterator[list[tuple[int, str]]]
-
-
 def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_done: Callable[[int], None] | None = None) -> None:
     """Scores what is left of the share of process ``rank`` of ``world``, and writes it part by part.
 
@@ -85,7 +80,7 @@ def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_do
     part.write()
 
 
-def shares(table: PromptTable, done: np.ndarray, batch_size: int, rank: int, world: int) -> Shares:
+def shares(table: PromptTable, done: np.ndarray, batch_size: int, rank: int, world: int) -> Iterator[list[tuple[int, str]]]:
     """The share's batches. Where they begin depends on nothing but the batch size, so that all processes, and a run that goes on,
     make up the same ones.
     """
@@ -103,13 +98,8 @@ def shares(table: PromptTable, done: np.ndarray, batch_size: int, rank: int, wor
 
 
 def _score(model: ScoringModel, detectors: Detectors, prompts: tuple[str, ...], job: ScoreJob) -> np.ndarray:
-    try:
-        scores = detectors(model.denoiser, model.batch(prompts, job.seed))
-    except torch.OutOfMemoryError:
-        raise CxrguardError(
-            f"out of memory with {len(prompts)} prompts at once. Lower --batch-size; the run goes on where it stopped."
-        ) from None
-    return scores.numpy()
+    with fits_in_memory(len(prompts), "; the run goes on where it stopped"):
+        return detectors(model.denoiser, model.batch(prompts, job.seed)).numpy()
 
 
 class _Part:

@@ -75,10 +75,19 @@ def open_reader(path: str, column: str, added: Sequence[str] = ()) -> Reader:
     return _READERS[kind(path)](Source(path), column, added)
 
 
-def open_writer(path: str, file: BinaryIO, column: str, added: Sequence[str]) -> Writer:
-    """A writer of the format that ``path`` ends in, which writes to ``file``; ``added`` are text, whole number, text."""
+def open_writer(path: str, file: BinaryIO, column: str, added: Sequence[str], types: Sequence[type] = (str, int, str)) -> Writer:
+    """A writer of the format that ``path`` ends in.
+
+    Args:
+        path: Says the format.
+        file: Where to.
+        column: The text column.
+        added: Names of the columns that are added.
+        types: Theirs (str, int, float, bool); those of the sanitizer's columns by default.
+
+    """
     if kind(path) == ".parquet":
         from cxrguard.tables.parquet_table import ParquetWriter
 
-        return ParquetWriter(file, column, added)
+        return ParquetWriter(file, column, added, types)
     return _WRITERS[kind(path)](file, column, added)

@@ -7,9 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from cxrguard.errors import CxrguardError
 from cxrguard.tables.lines import STANDARD
 
 
@@ -72,3 +75,33 @@ class PrivateOutput:
         elif self._temporary is not None:
             os.replace(self._temporary, self._path)
             self._temporary = None
+
+
+def open_output(stack: ExitStack, path: str) -> PrivateOutput:
+    """An output that is closed with ``stack``.
+
+    Raises:
+        CxrguardError: If it cannot be made; here the message can say which of several files it is.
+
+    """
+    try:
+        return stack.enter_context(PrivateOutput(path))
+    except OSError as error:
+        raise CxrguardError(f"{path}: cannot be written ({error.strerror}).") from None
+
+
+def commit_all(outputs: Sequence[PrivateOutput]) -> None:
+    """Puts finished files in their places; all are on the disk before the first is renamed."""
+    for step in (PrivateOutput.finish, PrivateOutput.commit):
+        for output in outputs:
+            step(output)
+
+
+@contextmanager
+def told_of(target: str) -> Iterator[None]:
+    """Raises CxrguardError, which names ``target``, for an OSError within."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CxrguardError(f"{target}: cannot be written ({reason}).") from None

@@ -15,6 +15,7 @@ from cxrguard.tables.text_table import TextBatch
 # One row group of the output; what is held back until then is bounded by both.
 _GROUP_ROWS = 65_536
 _GROUP_BYTES = 16_000_000
+_KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 class ParquetBatch(Batch):
@@ -94,12 +95,14 @@ class ParquetWriter:
     Args:
         file: Where to.
         column: The text column.
-        added: Names of the columns that are added (text, whole number, text), replacing those of the same names.
+        added: Names of the columns that are added, replacing those of the same names.
+        types: Theirs: str, int, float or bool; a cell may also be None.
 
     """
 
-    def __init__(self, file: BinaryIO, column: str, added: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, column: str, added: Sequence[str], types: Sequence[type]) -> None:
         self._file, self._column, self._added = file, column, list(added)
+        self._kinds = [_KINDS[each] for each in types]
         self._writer: pq.ParquetWriter | None = None
         self._source: pa.Schema | None = None
         self._held: list[pa.RecordBatch] = []
@@ -108,9 +111,8 @@ class ParquetWriter:
         """Writes the rows of a batch, each with the cells that are added to it."""
         given = self._as_arrow(batch)
         kept = given.select([name for name in given.schema.names if name not in self._added])
-        kinds = (pa.string(), pa.int64(), pa.string())
-        new = [pa.array([row[i] for row in cells], type=kind) for i, kind in enumerate(kinds)]
-        fields = [pa.field(name, kind) for name, kind in zip(self._added, kinds, strict=True)]
+        new = [pa.array([row[i] for row in cells], type=kind) for i, kind in enumerate(self._kinds)]
+        fields = [pa.field(name, kind) for name, kind in zip(self._added, self._kinds, strict=True)]
         schema = pa.schema([*kept.schema, *fields], metadata=given.schema.metadata)
         self._held.append(pa.RecordBatch.from_arrays([*kept.columns, *new], schema=schema))
         if sum(b.num_rows for b in self._held) >= _GROUP_ROWS or sum(b.nbytes for b in self._held) >= _GROUP_BYTES:

@@ -19,6 +19,7 @@ import yaml
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from hydra.utils import instantiate
 from probe_builders import BUILDERS, NOISELESS, WITH_IMAGES
+from tiny_unet import random_unet
 from torch import Tensor
 
 import cxrguard.probes
@@ -35,29 +36,6 @@ def probe_classes() -> set[type]:
     classes = [(m, c) for m in modules for _, c in inspect.getmembers(m, inspect.isclass) if c.__module__ == m.__name__]
     called = [c for _, c in classes if "__call__" in vars(c) and not c.__name__.startswith("_") and c is not Probe]
     return {c for c in called if list(inspect.signature(vars(c)["__call__"]).parameters) == ["self", "denoiser", "batch"]}
-
-
-def tiny_unet(seed: int, channels: int) -> UNet2DConditionModel:
-    """Random weights of a private generator, none of them zero."""
-    with torch.random.fork_rng():
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=channels,
-            out_channels=channels,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(16, 16),
-            layers_per_block=1,
-            cross_attention_dim=16,
-            attention_head_dim=2,
-            norm_num_groups=8,
-        )
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in unet.named_parameters():
-            drawn = torch.randn(p.shape, generator=generator)
-            p.copy_(drawn / p[0].numel() ** 0.5 if p.dim() > 1 else 0.1 * drawn + ("norm" in name and name.endswith("weight")))
-    return unet.eval()
 
 
 @dataclass(frozen=True)
@@ -91,7 +69,7 @@ def setting(request: pytest.FixtureRequest) -> Setting:
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=request.param, clip_sample=False
     )
-    unets = tiny_unet(1, channels), tiny_unet(2, channels)
+    unets = random_unet(1, channels), random_unet(2, channels)
     denoiser, base = (UNetDenoiser(unet, scheduler.alphas_cumprod, request.param) for unet in unets)
     generator = torch.Generator().manual_seed(0)
     states, uncond = torch.randn(3, tokens, 16, generator=generator), torch.randn(1, tokens, 16, generator=generator)

@@ -6,6 +6,8 @@ import json
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -70,7 +72,7 @@ def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest
     rows = first[first["level"] == "token"]
     assert rows["gradient"].tolist() == pytest.approx(tokens.gradient[0][own].tolist(), rel=1e-3)
     assert rows["index"].tolist() == own.nonzero().flatten().tolist()
-    without = PROMPTS[0].replace(f" {SENTINEL}", "").replace(", since", ", since")
+    without = PROMPTS[0].replace(f" {SENTINEL}", "")
     probe = TextNoiseNorm(steps=1, seeds=1)
     loss = probe(model.denoiser, batch) - probe(model.denoiser, model.batch([without], 3, noise_of=PROMPTS[0]))
     assert words["ablation"].tolist()[3] == pytest.approx(loss.item(), rel=1e-2, abs=1e-5)
@@ -91,23 +93,46 @@ def test_words_shown_and_no_ablation(pipeline_dir: Path, tmp_path: Path) -> None
     assert long["gradient"].isna().iloc[-1] and not long["gradient"].isna().iloc[0]
 
 
+def raised_by(*words: str) -> Callable[[Attributor, Sequence[str]], list[Attribution]]:
+    """The attribution as it is, but with scores that only ``words`` raise; an untrained model's signs are chance."""
+    real = Attributor.__call__
+
+    def score(prompt: str, piece: Piece) -> Piece:
+        return replace(piece, gradient_times_input=1.0 if prompt[piece.start : piece.end] in words else -1.0)
+
+    def call(self: Attributor, prompts: Sequence[str]) -> list[Attribution]:
+        found = zip(prompts, real(self, prompts), strict=True)
+        return [replace(each, pieces=tuple(score(prompt, piece) for piece in each.pieces)) for prompt, each in found]
+
+    return call
+
+
+STARTS = [f"Additionally, the lungs are clear, {SENTINEL} {n} however here." for n in range(24)]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".txt", ".json", ".jsonl"])
-def test_cues_are_a_list_for_the_sanitizer(ending: str, pipeline_dir: Path, tmp_path: Path) -> None:
-    starts = [f"Additionally, the lungs are clear, {SENTINEL} {n} however here." for n in range(24)]
+def test_cues_are_a_list_for_the_sanitizer(ending: str, pipeline_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Attributor, "__call__", raised_by("Additionally", SENTINEL, "Furthermore"))
     cues = tmp_path / f"cues{ending}"
-    prompts = table(tmp_path, [*starts, "Furthermore no change."])
+    prompts = table(tmp_path, [*STARTS, "Furthermore no change."])
     done = attribute(pipeline_dir, prompts, tmp_path / "o.csv", "--cues", cues, "--no-ablation")
-    if done.exit_code:  # an untrained model: whether any of these words raises the score is chance
-        assert "the sanitizer may touch none" in done.output
-        assert not cues.exists()
-    else:
-        rules, refused = load_token_list(cues)
-        assert rules
-        assert not refused
-        assert "furthermore" not in cues.read_text()
-        assert stat.S_IMODE(cues.stat().st_mode) == 0o600
-    assert SENTINEL not in done.output
+    assert done.exit_code == 0, done.output
+    rules, refused = load_token_list(cues)
+    assert len(rules) == 1 and not refused
+    assert "additionally" in cues.read_text()
+    assert "furthermore" not in cues.read_text()  # in too few prompts
+    assert stat.S_IMODE(cues.stat().st_mode) == 0o600
+    assert SENTINEL not in done.output + cues.read_text()
     assert (tmp_path / "o.csv").exists()
+
+
+def test_no_word_for_the_sanitizer(pipeline_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Attributor, "__call__", raised_by(SENTINEL))
+    done = attribute(pipeline_dir, table(tmp_path, STARTS), tmp_path / "o.csv", "--cues", tmp_path / "cues.csv", "--no-ablation")
+    assert done.exit_code == 1
+    assert "the sanitizer may touch none (1 may carry a fact)" in done.output
+    assert SENTINEL not in done.output
+    assert (tmp_path / "o.csv").exists() and not (tmp_path / "cues.csv").exists()
 
 
 def test_top_words() -> None:

@@ -292,12 +292,9 @@ def _code(model: Path) -> None:
     (model / "pipeline.py").write_text("raise SystemExit(7)")
 
 
-def _wide_encoder(model: Path) -> None:
-    config = json.loads((model / "unet" / "config.json").read_text())
-    (model / "tokenizer" / "tokenizer_config.json").write_text(
-        json.dumps(json.loads((model / "tokenizer" / "tokenizer_config.json").read_text()) | {"model_max_length": 512})
-    )
-    assert config["cross_attention_dim"] == 16
+def _long_prompts(model: Path) -> None:
+    path = model / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 512}))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +303,7 @@ def _wide_encoder(model: Path) -> None:
         (_no_index, "has no model_index.json"),
         (_pickled, "pickled weights are never loaded"),
         (_code, "brings custom code"),
-        (_wide_encoder, "its tokenizer pads prompts to 512, which its text encoder (CLIPTextModel, 77 positions) cannot take"),
+        (_long_prompts, "its tokenizer pads prompts to 512, which its text encoder (CLIPTextModel, 77 positions) cannot take"),
     ],
 )
 def test_bad_models(spoil: Callable[[Path], None], message: str, pipeline_dir: Path, table: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cxrguard.sanitizer.placeholders.context import takes_an
+from cxrguard.sanitizer.tidying import takes_an
 
 _ARTICLE = re.compile(r"\b(a)n? (?=([a-z][\w-]*))", re.IGNORECASE)
 _FUNCTION = r"(?:of|in|with|to|at|on|by|for|from|the|an?|and|or|nor|is|are|was|were|as|within)"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cxrguard.errors import CxrguardError
 from cxrguard.sanitizer.cues.rules import CueRule
+from cxrguard.sanitizer.vocabulary import FINDING_STEMS
 
 Row = tuple[int, str, str]  # line, phrase, replacement
 
@@ -41,8 +42,7 @@ _FACT_WORDS: tuple[tuple[str, str], ...] = (
     ),
     (
         "a finding",
-        r"pneumo|effusion|consolid|edema|oedema|atelect|opaci|cardiomeg|nodul|mass|fractur|infiltr|emphys|congest|hernia|granul|scar|fibros|"
-        r"thick|enlarg|infect|collaps|inflat|normal|clear|abnorm|lesion|tuber|cancer|tumou?r|calcif|lung|heart|pleura|tube|catheter",
+        rf"{FINDING_STEMS}|abnorm|lesion|tuber|calcif|lung|heart|pleura|tube|catheter",
     ),
 )
 _FACTS = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _FACT_WORDS)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cxrguard.errors import CxrguardError
-from cxrguard.sanitizer.placeholders.context import Place, find_places, takes_an
+from cxrguard.sanitizer.placeholders.context import Place, find_places
 from cxrguard.sanitizer.placeholders.fill import neutral_word
 from cxrguard.sanitizer.placeholders.pseudo import pseudo_word
 from cxrguard.sanitizer.placeholders.surrogate import SurrogateMaker
+from cxrguard.sanitizer.tidying import takes_an
 
 PLACING_ACTIONS = ("fill", "randomize", "surrogate")
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cxrguard.sanitizer.conventions import MARK
+from cxrguard.sanitizer.segments import ABBREVIATION
+
+# What the words before a date are about.
+STUDY = r"stud(?:y|ies)|exam(?:ination)?s?|radiographs?|films?|ct|cta|scans?|x-rays?|mri|images?|imaging|priors?"
+CHANGE = r"unchanged|stable|changed?|improved|improvement|worse|worsened|increased?|decreased?"
+COMPARED_TO = r"\b(?:compar(?:ed|ing|ison)|relative)(?: is made)? (?:with|to) $"
 
 # A rule looks at most this far: linear however long the text is.
 _LEFT, _RIGHT = 160, 60
@@ -100,12 +106,4 @@ def find_places(text: str, *, merge: bool) -> list[Place]:
 
 
 def _is_title(left: str) -> bool:
-    return bool(re.search(r"\b(?:drs?|mr|mrs|ms|prof|vs|a\.m|p\.m|st|no|approx)\.$", left[-12:], re.IGNORECASE))
-
-
-_AN_NUMBER = re.compile(r"8\d{0,2}\b|1[18]\b")
-
-
-def takes_an(word: str) -> bool:
-    """Whether "an" and not "a" goes before ``word``."""
-    return bool(_AN_NUMBER.match(word) or re.match(r"[aeiou]", word, re.IGNORECASE)) and not re.match(r"one\b|u[bcfhjkn-tvwz][aeiou]", word)
+    return bool(re.search(rf"\b(?:{ABBREVIATION}|prof|no|[ap]\.m)\.$", left[-12:], re.IGNORECASE))

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import re
 
-from cxrguard.sanitizer.placeholders.context import Place
+from cxrguard.sanitizer.placeholders.context import CHANGE, COMPARED_TO, STUDY, Place
+from cxrguard.sanitizer.vocabulary import FINDING_STEMS
 
-_STUDY = (
-    r"(?:stud(?:y|ies)|exam(?:ination)?s?|radiographs?|films?|ct|cta|scans?|x-rays?|mri|images?|imaging|priors?|comparison|chest|"
-    r"views?|radiography|tomography)"
-)
+_STUDY = rf"(?:{STUDY}|comparison|chest|views?|radiography|tomography)"
 _TALK = re.compile(
     r"\b(?:discussed|communicat\w{0,6}|notif\w{0,6}|telephoned?|phoned?|paged?|called|informed|conveyed|relayed|spoke|reported|read|"
     r"dictated|signed|reviewed|interpreted|approved|electronically)\b",
@@ -25,9 +23,8 @@ _NEGATED = re.compile(
 )
 # Before or after one of these a marker may have hidden "no", "may" or "small".
 _CLINICAL = re.compile(
-    r"pneumo|effusion|consolidat|edema|atelecta|opaci|cardiomeg|nodul|mass|fractur|infiltrat|emphysem|congest|hernia|granulom|scar|"
-    r"fibro|thicken|enlarge|infect|collaps|inflat|evidence|change|sign|acute|focal|abnorm|diseas|process|lesion|lucen|density|densities|"
-    r"calcif|tumou?r|cancer|malignan|metast|adenopath|widen|deform|degenerat|shift|air|fluid|blunt|promin|cavit|normal|clear",
+    rf"{FINDING_STEMS}|evidence|change|sign|acute|focal|abnorm|diseas|process|lesion|lucen|density|densities|calcif|malignan|metast|"
+    r"adenopath|widen|deform|degenerat|shift|air|fluid|blunt|promin|cavit",
     re.IGNORECASE,
 )
 _VERBS_S = "is|was|has|appears|remains|represents|suggests|shows|demonstrates|measures|seems|projects|overlies|extends|terminates"
@@ -70,7 +67,7 @@ def _object(spot: Place) -> str | None:
         return "then"
     if word in ("before", "after"):
         return "then" if word == "before" else "that time"
-    if re.search(r"\b(?:compar(?:ed|ing)|comparison|relative)(?: is made)? (?:with|to) $", spot.left, re.IGNORECASE):
+    if re.search(COMPARED_TO, spot.left, re.IGNORECASE):
         return "before"
     dated = _date(spot, word)
     if dated:
@@ -87,7 +84,7 @@ def _object(spot: Place) -> str | None:
 
 _OBJECT_PREPOSITIONS = frozenset(["of", "to", "with", "from", "for", "by", "in", "about", "regarding"])
 _DATE_OF = re.compile(rf"\b{_STUDY} (?:of|on) $", re.IGNORECASE)
-_DATE_FROM = re.compile(rf"\b(?:{_STUDY}|unchanged|stable|changed?|improved|worse|increased|decreased) from $", re.IGNORECASE)
+_DATE_FROM = re.compile(rf"\b(?:{_STUDY}|{CHANGE}) from $", re.IGNORECASE)
 _DONE_ON = re.compile(
     r"\b(?:performed|obtained|done|taken|acquired|discussed|communicated|placed|made|dictated|signed|seen) on $", re.IGNORECASE
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-from cxrguard.sanitizer.placeholders.context import Place
+from cxrguard.sanitizer.placeholders.context import CHANGE, COMPARED_TO, STUDY, Place
 
 _LABELS: tuple[tuple[str, str], ...] = (
     (r"\d{4}-\d{1,2}(?:-\d{1,2})?$|\d{1,2}-\d{1,2}$|month/day/year|month/year|date range|date\b", "date"),
@@ -25,8 +25,6 @@ _LABELS: tuple[tuple[str, str], ...] = (
 )
 _LABEL = tuple((re.compile(pattern), kind) for pattern, kind in _LABELS)
 
-_STUDY = r"(?:study|studies|exams?|examinations?|radiographs?|films?|ct|cta|scans?|x-rays?|mri|images?|imaging|priors?)"
-_CHANGE = r"(?:unchanged|stable|changed?|improved|improvement|worse|worsened|increased?|decreased?)"
 _TITLE = re.compile(r"\b(?:drs?|mr|mrs|ms|miss|prof|professor|doctor|nurse|np|pa-c|rn|attending|resident)[.,]? $", re.IGNORECASE)
 _PLACE_LEFT = re.compile(r"\b(?:at|from|to|in|the|of|outside) $", re.IGNORECASE)
 _LEFT: tuple[tuple[str, str], ...] = (
@@ -34,9 +32,9 @@ _LEFT: tuple[tuple[str, str], ...] = (
     (r"\b(?:mrn|accession|record number|account)[:.#]? $", "identifier"),
     (r"\b(?:aged?|age of) $", "age"),
     (r"\b(?:since|dated|until|till|as of|comparison:|date:) $", "date"),
-    (r"\bcompar(?:ed|ing|ison)(?: is made)? (?:with|to) $", "date"),
-    (rf"\b{_STUDY} (?:of|on|from|dated) $", "date"),
-    (rf"\b{_CHANGE} from $", "date"),
+    (COMPARED_TO, "date"),
+    (rf"\b(?:{STUDY}) (?:of|on|from|dated) $", "date"),
+    (rf"\b(?:{CHANGE}) from $", "date"),
     (r"\b(?:performed|obtained|done|taken|acquired|placed|admitted|discharged|made|dictated|signed|discussed|telephone) on $", "date"),
     (
         r"\b(?:transferred|referred|transfer) (?:to|from) $|\boutside hospital,? $|\bhospitali[sz]ed (?:at|in) $|\badmitted (?:to|at) $",

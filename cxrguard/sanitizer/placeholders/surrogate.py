@@ -13,11 +13,11 @@ from typing import Any
 from cxrguard.errors import CxrguardError
 from cxrguard.sanitizer.placeholders.context import Place
 from cxrguard.sanitizer.placeholders.kinds import kind_from_context, kind_from_label, parse_date
+from cxrguard.sanitizer.vocabulary import FINDING_STEMS
 
 # A surname may be "Mass", "Left" or "Short"; none that a report could mean clinically is used.
 _CLINICAL = re.compile(
-    r"pneumo|effus|consol|edema|atelec|opac|cardio|nodul|mass|fractur|infiltr|emphy|congest|hern|granul|scar|fibro|thick|larg|infect|"
-    r"collaps|inflat|left|right|bilat|upper|lower|small|short|long|stone|bone|lung|heart|chest|cyst|tumou?r|cancer|clear|normal|stable|"
+    rf"{FINDING_STEMS}|left|right|bilat|upper|lower|small|short|long|stone|bone|lung|heart|chest|cyst|stable|"
     r"new|old|acut|chron|mild|moder|severe|\b(?:no|not|may|can|or|sharp|foley|port|major|minor|bass|read|grant|day|will|x+)\b|_|x{3}",
     re.IGNORECASE,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from cxrguard.diffusion.encoding import count_truncated, token_layout, tokenize
+from cxrguard.diffusion.encoding import are_cut, token_layout, tokenize
 from cxrguard.diffusion.loading import PipelineParts
 
 PROMPTS = ["PA view. Small left pleural effusion.", "", "effusion", "effusion " * 300]
@@ -52,7 +52,7 @@ def test_an_unknown_character_is_not_the_end(v_parts: PipelineParts, epsilon_par
 
 
 def test_how_many_prompts_are_cut(parts: PipelineParts, caplog: pytest.LogCaptureFixture) -> None:
-    assert count_truncated(parts.tokenizer, PROMPTS) == 1 and count_truncated(parts.tokenizer, []) == 0
+    assert sum(are_cut(parts.tokenizer, PROMPTS)) == 1 and are_cut(parts.tokenizer, []) == []
     fits = parts.tokenizer.model_max_length - 2
-    assert [count_truncated(parts.tokenizer, ["left " * n]) for n in (fits, fits + 1)] == [0, 1]
-    assert count_truncated(parts.tokenizer, ["left"] * 3) == 0 and not caplog.records
+    assert [are_cut(parts.tokenizer, ["left " * n]) for n in (fits, fits + 1)] == [[False], [True]]
+    assert are_cut(parts.tokenizer, ["left"] * 3) == [False] * 3 and not caplog.records

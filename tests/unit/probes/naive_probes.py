@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
+from tiny_unet import random_unet
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
@@ -17,29 +18,6 @@ from cxrguard.probes.batch import ProbeBatch
 SCHEDULER = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
 ALPHAS = [float(a) for a in SCHEDULER.alphas_cumprod]
 Values = list[float]
-
-
-def tiny_unet(seed: int, channels: int = 3) -> Any:
-    """Random weights of a private generator, none of them zero."""
-    with torch.random.fork_rng():
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=channels,
-            out_channels=channels,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(8, 8),
-            layers_per_block=1,
-            cross_attention_dim=6,
-            attention_head_dim=2,
-            norm_num_groups=4,
-        )
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in unet.named_parameters():
-            drawn = torch.randn(p.shape, generator=generator)
-            p.copy_(drawn / p[0].numel() ** 0.5 if p.dim() > 1 else 0.1 * drawn + ("norm" in name and name.endswith("weight")))
-    return unet.eval()
 
 
 def norm(values: Values) -> float:
@@ -125,7 +103,7 @@ class Pair:
 
 def make_pair(prediction_type: str) -> Pair:
     """Two prompts of an uncommon size."""
-    unets = tiny_unet(1), tiny_unet(2)
+    unets = tuple(random_unet(seed, 3, width=8, text_width=6) for seed in (1, 2))
     denoiser, base = (UNetDenoiser(unet, SCHEDULER.alphas_cumprod, prediction_type) for unet in unets)
     generator = torch.Generator().manual_seed(3)
     states, uncond = torch.randn(2, 9, 6, generator=generator), torch.randn(1, 9, 6, generator=generator)

@@ -9,6 +9,7 @@ import pytest
 from cxrguard.sanitizer.conventions import load_conventions
 from cxrguard.sanitizer.pipeline import Sanitized, sanitize_text
 from cxrguard.sanitizer.segments import split_pieces
+from cxrguard.sanitizer.tidying import takes_an
 
 CONVENTIONS = load_conventions(["mimic_cxr", "open_i"])
 
@@ -97,3 +98,13 @@ def test_a_megabyte_takes_seconds(text: str) -> None:
     start = time.perf_counter()
     sanitize_text(text, CONVENTIONS)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("word", ["initial", "unusual", "unimpressive", "upper", "8", "11", "18th", "MRI", "X"])
+def test_an(word: str) -> None:
+    assert takes_an(word)
+
+
+@pytest.mark.parametrize("word", ["unilateral", "uniform", "usual", "ureteral", "one-sided", "euthyroid", "110", "CT"])
+def test_a(word: str) -> None:
+    assert not takes_an(word)

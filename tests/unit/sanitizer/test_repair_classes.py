@@ -223,3 +223,17 @@ def test_only_who_was_told_or_what_was_compared(text: str) -> None:
 
 def test_a_finding_that_was_told_is_never_counted_as_emptied() -> None:
     assert sanitize_text("Telephoned ___ at 3 pm: ? pneumothorax ___.", CONVENTIONS).status != "emptied"
+
+
+@pytest.mark.parametrize(
+    ("before", "never"),
+    [
+        ("The diaphragm is elevated, there are small right and XXXX left pleural effusions.", "small right."),
+        ("Opacity corresponding with residual mass seen XXXX scan from XXXX.", "seen scan"),
+        ("After correlation with the XXXX scan performed today, findings XXXX reflect enlargement of the left pulmonary artery.", "findings."),
+        ("Limited evaluation reveals the XXXX XXXX are grossly intact.", "evaluation are"),
+        ("Cardiac and mediastinal XXXX appear normal.", "Cardiac appears"),
+    ],
+)
+def test_what_a_reader_found_broken_is_gone(before: str, never: str) -> None:
+    assert never not in sanitize_text(before, CONVENTIONS).text

@@ -62,12 +62,14 @@ def test_a_damaged_part_is_scored_again(tmp_path: Path) -> None:
 
 def test_two_runs_and_a_directory_of_the_users_own(tmp_path: Path) -> None:
     work = WorkDirectory(tmp_path / "o.partial", "abc", ["a", "b"])
-    with (
-        work.open(resume=True),
-        pytest.raises(CxrguardError, match="another run is writing there"),
-        WorkDirectory(tmp_path / "o.partial", "abc", ["a", "b"]).open(resume=True),
-    ):
-        pass
+    with work.open(resume=True):
+        there = set(work.path.iterdir())
+        with (
+            pytest.raises(CxrguardError, match="another run is writing there"),
+            WorkDirectory(tmp_path / "o.partial", "abc", ["a", "b"]).open(resume=True),
+        ):
+            pass
+        assert set(work.path.iterdir()) == there != set()  # the run that is on has its directory still, with nothing scored yet
     theirs = tmp_path / "mine.partial"
     theirs.mkdir()
     (theirs / "thesis.parquet").write_text("")
