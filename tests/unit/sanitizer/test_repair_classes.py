@@ -230,7 +230,7 @@ def test_a_finding_that_was_told_is_never_counted_as_emptied() -> None:
     [
         ("The diaphragm is elevated, there are small right and XXXX left pleural effusions.", "small right."),
         ("Opacity corresponding with residual mass seen XXXX scan from XXXX.", "seen scan"),
-        ("After correlation with the XXXX scan performed today, findings XXXX reflect enlargement of the left pulmonary artery.", "findings."),
+        ("After correlation with the XXXX scan performed today, findings XXXX reflect an enlarged pulmonary artery.", "findings."),
         ("Limited evaluation reveals the XXXX XXXX are grossly intact.", "evaluation are"),
         ("Cardiac and mediastinal XXXX appear normal.", "Cardiac appears"),
     ],
