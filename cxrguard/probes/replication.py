@@ -1,7 +1,8 @@
 """What already generated samples replicate: the detector that generates, in pixels and by a copy embedder.
 
 No :class:`~cxrguard.probes.batch.Probe`: it is given samples, not noise. Not yet part of the audit.
-Build a :class:`ReplicationJudge` once from the audit's references and ask it for every group's ``Generated.pixels``; thresholds come from real held-out images alone, as those of replays do.
+Build a :class:`ReplicationJudge` once from the audit's references and ask it for every group's ``Generated.pixels``;
+thresholds come from real held-out images alone, as those of replays do.
 """
 
 from __future__ import annotations
