@@ -27,6 +27,14 @@ def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
     return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
 
 
+def build_replication(cfg: DictConfig) -> Any:
+    """The detectors that generate, or None."""
+    from cxrguard.audit.replication import Replication
+
+    samples = int(cfg.sampling.samples_per_prompt_replication)
+    return Replication(instantiate(cfg.embedder), samples) if samples else None
+
+
 def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
     """The data and trainer of a base stage, or None."""
     from callbacks.job import BaseStage
@@ -67,6 +75,7 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
         make_module=instantiate(cfg.model.module),
         make_trainer=instantiate(cfg.trainer, _partial_=True),
         probes=[instantiate(probe) for probe in cfg.probe.values() if probe],
+        replication=build_replication(cfg),
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
         make_wandb=instantiate(wandb, _partial_=True) if wandb else None,
     )

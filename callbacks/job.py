@@ -24,6 +24,7 @@ from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.record import lookup
+from cxrguard.audit.replication import Replication
 from cxrguard.audit.summary import summary_table
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
@@ -61,6 +62,7 @@ class Job:
     make_module: Callable[..., DiffusionModule]
     make_trainer: Callable[..., pl.Trainer]
     probes: list[Probe]
+    replication: Replication | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
 
@@ -132,7 +134,7 @@ def run(job: Job) -> dict[str, Any]:
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
-        audit = finish_run(job.run_dir, evaluator, denoiser, job.probes, study, facts)
+        audit = finish_run(job.run_dir, evaluator, denoiser, job.probes, study, facts, job.replication)
         export_pipeline(parts, job.run_dir / "pipeline")
     _log_final(trainer.loggers, audit)
     Console().print(summary_table(audit, job.run_dir))

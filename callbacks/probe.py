@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytorch_lightning as pl
 import torch
 
 from callbacks.media import log_images
+from cxrguard.audit.budget import TRAINING_COST, Round, evenly, plan_round
 from cxrguard.audit.evaluate import Evaluator, Generated, planted_auc
 from cxrguard.audit.evidence import save_grid, to_grid, without_replays
-from cxrguard.diffusion.module import DiffusionModule
+from cxrguard.diffusion.module import HELDOUT_DRAWS, DiffusionModule
 from cxrguard.probes.batch import Probe
 
 
@@ -26,15 +28,19 @@ class ProbeCallback(pl.Callback):
     Args:
         every_n_steps: optimizer steps between probes; 0 probes never.
         max_evals: a detector that costs more evaluations a prompt is left to the final audit.
+        max_share: most that a round may cost of the training between two rounds, in UNet evaluations; where all canaries,
+            controls and held-out images would cost more, a round looks at fewer of them, the same every time, and only in the
+            wording that is trained on. None looks at all of them in every wording.
 
     """
 
-    def __init__(self, every_n_steps: int = 200, max_evals: int = 8) -> None:
-        self.every_n_steps, self.max_evals = every_n_steps, max_evals
+    def __init__(self, every_n_steps: int = 500, max_evals: int = 8, max_share: float | None = None) -> None:
+        self.every_n_steps, self.max_evals, self.max_share = every_n_steps, max_evals, max_share
         self.curves: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._losses: list[float] = []
         self._evaluator: Evaluator | None = None
+        self._batches: int | None = None
 
     def attach(self, evaluator: Evaluator, probes: Sequence[Probe], heldout: Callable[[], Any], samples_dir: Path) -> None:
         """Give it what it judges with: ``heldout`` makes the held-out batches, grids go to ``samples_dir``."""
@@ -66,10 +72,26 @@ class ProbeCallback(pl.Callback):
         if self._evaluator is None or not self.every_n_steps or not isinstance(pl_module, DiffusionModule):
             return
         start = time.perf_counter()
+        self._fit_budget(trainer)
         row, canaries = self._measure(pl_module, trainer.global_step)
         self.curves.append(row)
         self._report(trainer, row, canaries)
         self.seconds += time.perf_counter() - start
+
+    def _fit_budget(self, trainer: pl.Trainer) -> None:
+        """Choose once what the rounds look at."""
+        if self.max_share is None or self._batches is not None:
+            return
+        assert self._evaluator is not None
+        groups, heldout = self._evaluator.judged.groups, self._heldout()
+        whole = Round(len(groups["canaries"]), len(groups["controls"]), len(heldout.dataset))
+        samples = self.every_n_steps * heldout.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+        per_prompt = sum(probe.evals_per_prompt for probe in self._probes) + 2 * self._evaluator.sampler.steps
+        chosen = plan_round(self.max_share * samples * TRAINING_COST, per_prompt, HELDOUT_DRAWS, whole, heldout.batch_size)
+        self._batches = -(-chosen.heldout // heldout.batch_size)
+        if chosen != whole:
+            rows = {name: evenly(len(groups[name]), getattr(chosen, name)) for name in ("canaries", "controls")}
+            self._evaluator = self._evaluator.looking_at(**rows)
 
     @torch.no_grad()
     def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Generated]:
@@ -81,7 +103,8 @@ class ProbeCallback(pl.Callback):
         row = {
             "step": step,
             "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
-            "heldout_loss": module.heldout_loss(self._heldout()),
+            "heldout_loss": module.heldout_loss(islice(self._heldout(), self._batches)),
+            "n": {"canaries": len(canaries.pixels), "controls": len(controls.pixels)},
             "extraction_rate": canaries.rate("pixels", "own", 1),
             "spillover_rate": controls.rate("pixels", "any", 1),
             "detectors": detectors,

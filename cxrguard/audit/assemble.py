@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cxrguard.audit.evaluate import SPACES, Evaluator, Generated, Scores
 from cxrguard.audit.intervals import wilson
-from cxrguard.audit.judge_detectors import CONTROLS, Outcomes, judge_detectors
+from cxrguard.audit.judge_detectors import CONTROLS, Detector, Outcomes, judge_detectors
 from cxrguard.data.prepare import Study
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.probes.batch import Probe, needs
@@ -51,14 +51,14 @@ def judge(
     evaluator: Evaluator,
     generated: dict[str, Generated],
     scores: dict[str, dict[str, Scores]],
-    probes: Sequence[Probe],
+    detectors: Sequence[Detector],
     study: Study,
     k: int,
     seed: int,
 ) -> dict[str, Any]:
     """The sections ``extraction``, ``canaries``, ``controls``, ``members`` and ``detectors`` of the audit."""
     outcomes = outcomes_of(evaluator, generated, study)
-    detectors, members = judge_detectors(outcomes, scores, probes, seed)
+    entries, members = judge_detectors(outcomes, scores, detectors, seed)
     positive, spilled = outcomes.own["canaries"], outcomes.any["controls"]
     return {
         "canaries": {
@@ -83,7 +83,7 @@ def judge(
             "patients": _patients(outcomes),
             "detectors": members,
         },
-        "detectors": detectors,
+        "detectors": entries,
         "extraction": {
             "headline_space": HEADLINE,
             "k": sorted({1, k}),

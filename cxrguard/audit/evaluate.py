@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,6 +103,12 @@ class Evaluator:
         error = (decode_latents(self.parts, canaries.latents).cpu() - canaries.pixels.cpu()).square().flatten(1).mean(dim=1)
         return float((error < self.thresholds["pixels"]).double().mean())
 
+    def looking_at(self, **rows: Sequence[int]) -> Evaluator:
+        """The same judge, thresholds and noise, for some rows of the groups that are named; see :meth:`Group.take`."""
+        fewer = copy.copy(self)
+        fewer.judged = replace(self.judged, groups={name: self.judged.groups[name].take(chosen) for name, chosen in rows.items()})
+        return fewer
+
     @property
     def calibration(self) -> dict[str, Any]:
         """What the thresholds rest on, for the audit."""
@@ -124,13 +131,15 @@ class Evaluator:
         batch = replace(self.judged.batch(group, variant, self.seed, self.sampler.scheduler_config), base=self.base)
         return torch.cat([probe(denoiser, part).cpu() for part in batch.split(self.batch_size)]).double().numpy()
 
-    def generate(self, denoiser: Denoiser, group: str, k: int, on_batch: Callable[[int], None] | None = None) -> Generated:
-        """Generate ``k`` samples a prompt and variant, and find what they replay."""
+    def generate(
+        self, denoiser: Denoiser, group: str, k: int, on_batch: Callable[[int], None] | None = None, stream: str = "sample"
+    ) -> Generated:
+        """Generate ``k`` samples a prompt and variant, and find what they replay; another ``stream`` gives other noise."""
         g = self.judged.groups[group]
         jobs = [(i, v, draw) for i in range(len(g)) for draw in range(k) for v in range(len(g.variants))]
         shape = tuple(g.latents.shape[1:])
         device = g.latents.device
-        noise = torch.stack([normal(shape, "sample", self.seed, g.variants[v].keys[i], draw) for i, v, draw in jobs]).to(device)
+        noise = torch.stack([normal(shape, stream, self.seed, g.variants[v].keys[i], draw) for i, v, draw in jobs]).to(device)
         states = torch.stack([g.variants[v].states[i] for i, v, _ in jobs])
         latents = self.sampler(denoiser, states, self.judged.uncond_hidden_states, noise, on_batch)
         _check_finite(latents)

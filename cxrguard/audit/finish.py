@@ -20,8 +20,10 @@ from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_strips
+from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
 from cxrguard.audit.record import SCHEMA, validate_audit, verdict
+from cxrguard.audit.replication import Replication
 from cxrguard.audit.report import write_report
 from cxrguard.audit.score_table import write_scores
 from cxrguard.data.prepare import Study
@@ -70,7 +72,13 @@ class RunFacts:
 
 
 def finish_run(
-    run_dir: Path, evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe], study: Study, facts: RunFacts
+    run_dir: Path,
+    evaluator: Evaluator,
+    denoiser: Denoiser,
+    probes: Sequence[Probe],
+    study: Study,
+    facts: RunFacts,
+    replication: Replication | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
 
@@ -86,7 +94,12 @@ def finish_run(
         generated = generate_all(evaluator, denoiser, plan, lambda n: progress.advance(task, n))
         task = progress.add_task("final audit: scoring", total=len(probes))
         scores = score_all(evaluator, denoiser, probes, list(plan), lambda _: progress.advance(task))
-    judged = judge(evaluator, generated, scores, probes, study, k, seed)
+        detectors: list[Detector] = list(probes)
+        if replication is not None:
+            task = progress.add_task("final audit: replication", total=evaluator.n_samples(dict.fromkeys(plan, replication.samples)))
+            scores |= replication.score(evaluator, denoiser, list(plan), lambda n: progress.advance(task, n))
+            detectors += replication.detectors(evaluator)
+    judged = judge(evaluator, generated, scores, detectors, study, k, seed)
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():

@@ -55,6 +55,22 @@ class Group:
     def __len__(self) -> int:
         return len(self.subjects)
 
+    def take(self, rows: Sequence[int]) -> Group:
+        """Some prompts of the group, in the wording that was trained on alone."""
+        index = list(rows)
+        last = self.variants[-1]
+        variant = Variant(last.states[index], tuple(last.keys[i] for i in index), None if last.tokens is None else last.tokens[index])
+        return Group(
+            self.name,
+            self.pixels[index] if self.has_images else self.pixels,
+            self.latents[index],
+            (variant,),
+            self.own_index[index],
+            tuple(self.subjects[i] for i in index),
+            tuple(self.repeats[i] for i in index),
+            tuple(self.prompts[i] for i in index),
+        )
+
     @property
     def has_images(self) -> bool:
         """Whether the prompts have images of their own; the prompt-only controls have none."""

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrguard.audit.detectors import Scored, by_repeats, describe, outcome
-from cxrguard.probes.batch import Probe
 
 CONTROLS = ("controls", "prompt_controls")
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+
+class Detector(Protocol):
+    """What is judged: any :class:`~cxrguard.probes.batch.Probe`, or a score had otherwise; attributes as there."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def direction(self) -> str: ...  # noqa: D102
+
+    @property
+    def evals_per_prompt(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -40,26 +52,26 @@ class Outcomes:
 
 
 def judge_detectors(
-    outcomes: Outcomes, scores: dict[str, dict[str, Scores]], probes: Sequence[Probe], seed: int
+    outcomes: Outcomes, scores: dict[str, dict[str, Scores]], detectors: Sequence[Detector], seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entries of ``detectors`` and of ``members.detectors``; the scores are by probe and group."""
+    """The entries of ``detectors`` and of ``members.detectors``; the scores are by detector and group."""
     entries, members = {}, {}
-    for probe in probes:
-        entries[probe.name], members[probe.name] = _judge(outcomes, scores[probe.name], probe, seed)
+    for detector in detectors:
+        entries[detector.name], members[detector.name] = _judge(outcomes, scores[detector.name], detector, seed)
     return entries, members
 
 
-def _judge(outcomes: Outcomes, scores: dict[str, Scores], probe: Probe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    direction: Any = probe.direction
+def _judge(outcomes: Outcomes, scores: dict[str, Scores], detector: Detector, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    direction: Any = detector.direction
     quiet, controls = _quiet_controls(outcomes, scores)
     replayed = outcomes.own["canaries"]
     names = np.asarray(outcomes.subjects["canaries"], dtype=object)
     positives = Scored.of(scores["canaries"][replayed], list(names[replayed]))
-    entry = describe(positives, quiet, direction, probe.evals_per_prompt, seed)
+    entry = describe(positives, quiet, direction, detector.evals_per_prompt, seed)
     entry |= by_repeats(scores["canaries"], replayed, outcomes.repeats, list(names), quiet, controls, direction, seed)
     groups = [(s, outcomes.alike[name], outcomes.subjects[name]) for name, s in scores.items()]
     entry["outcome"] = outcome(groups, direction, seed, outcomes.alike_draws)
-    member = describe(by_patient(scores["members"], outcomes.subjects["members"]), quiet, direction, probe.evals_per_prompt, seed)
+    member = describe(by_patient(scores["members"], outcomes.subjects["members"]), quiet, direction, detector.evals_per_prompt, seed)
     return entry, member
 
 

@@ -135,7 +135,9 @@ def _extraction_rows(audit: Audit) -> list[dict[str, Any]]:
 
 def _charts(audit: Audit) -> dict[str, tuple[str, str] | None]:
     """Each chart for a wide and a narrow screen."""
-    curves, base = audit.get("curves") or [], lookup(audit, "fidelity.heldout_loss_base")
+    curves = audit.get("curves") or []
+    # A round may look at fewer held-out images than the final figures: its own start is what it is held against.
+    base = curves[0]["heldout_loss"] if curves and curves[0]["step"] == 0 else lookup(audit, "fidelity.heldout_loss_base")
     pairs = {
         "detectors": (detector_chart(curves, WIDE), detector_chart(curves, NARROW)),
         "exposure": (exposure_chart(audit["detectors"], WIDE), exposure_chart(audit["detectors"], NARROW)),

@@ -25,6 +25,9 @@ from cxrguard.diffusion.objective import (
     training_target,
 )
 
+HELDOUT_DRAWS = 4
+"""Noises that the held-out loss is taken over."""
+
 
 class DiffusionModule(pl.LightningModule):
     """Fine-tunes the UNet of a text-to-image latent diffusion pipeline.
@@ -151,7 +154,7 @@ class DiffusionModule(pl.LightningModule):
         return loss
 
     @torch.no_grad()
-    def heldout_loss(self, batches: Iterable[dict[str, Tensor]], draws: int = 4) -> float:
+    def heldout_loss(self, batches: Iterable[dict[str, Tensor]], draws: int = HELDOUT_DRAWS) -> float:
         """Mean loss on held-out batches with the same noise every time, ``draws`` a sample; of the judged weights."""
         with self.judged():
             was_training, self.training = self.training, False

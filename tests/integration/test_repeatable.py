@@ -31,6 +31,19 @@ def test_same_seed_same_weights_and_audit(runs):
     assert all((runs["straight"].dir / "samples" / n).read_bytes() == (runs["again"].dir / "samples" / n).read_bytes() for n in names)
 
 
+@pytest.mark.runs("judged_again")
+def test_two_audits_of_one_checkpoint_are_the_same(runs):
+    again, first = runs["judged_again"].dir, runs["judged_again"].dir.with_name("first")
+    assert unet(runs["judged_again"]) == (first / UNET).read_bytes()
+    records = [json.loads((d / "audit.json").read_text()) for d in (first, again)]
+    for record in records:
+        record.pop("seconds")
+    assert records[0] == records[1]
+    assert "afresh" not in runs["judged_again"].stdout
+    for name in ("scores.csv", "metrics.csv"):
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+
+
 @pytest.mark.runs("straight", "unprobed")
 def test_probing_changes_no_weight(runs):
     assert unet(runs["straight"]) == unet(runs["unprobed"])

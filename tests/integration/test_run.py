@@ -51,8 +51,17 @@ def test_audit_validates_and_says_what_was_run(runs):
     assert audit["canaries"]["n"] == 16 and audit["canaries"]["repeats"] == [2] * 16
     assert audit["sanitizer"]["edited"] == audit["sanitizer"]["prompts"] and audit["sanitizer"]["residual_markers"] == 0
     assert [row["step"] for row in audit["curves"]] == [0, 3, 6]
-    assert set(audit["detectors"]) == {"text_noise_norm", "text_noise_norm_mean", "seed_convergence", "denoising_loss"}
+    scored = {"text_noise_norm", "text_noise_norm_mean", "seed_convergence", "denoising_loss"}
+    assert set(audit["detectors"]) == scored | {"replication_tiled_l2", "replication_ratio"}
     assert audit["seconds"]["train"] > 0 and audit["seconds"]["total"] > audit["seconds"]["probes"] > 0
+
+
+@pytest.mark.runs("averaged")
+def test_a_copy_embedder_judges_and_a_round_keeps_to_its_budget(runs):
+    audit = json.loads((runs["averaged"].dir / "audit.json").read_text())
+    assert "replication_embedder" in audit["detectors"]
+    assert [row["n"] for row in audit["curves"]] == [{"canaries": 4, "controls": 8}] * 3  # 12 controls in all; the least that is looked at
+    assert audit["controls"]["n"] == 12
 
 
 @pytest.mark.runs("straight")

@@ -238,6 +238,20 @@ def test_nothing_is_the_own_image_of_a_prompt_without_one(parts: PipelineParts, 
     assert all(r.any.all() and not r.own.any() for r in replays.values())
 
 
+def test_a_smaller_round_keeps_thresholds_noise_and_the_wording_that_is_trained_on(parts: PipelineParts, study: Study) -> None:
+    judged = build_judged(parts, study, 2, 0)
+    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    whole = Evaluator(parts, replace(judged, references=replace(judged.references, null=null)), Sampler(parts.scheduler.config, 2, 3.0), 0)
+    fewer = whole.looking_at(canaries=[0, 2], controls=[1])
+    assert list(fewer.judged.groups) == ["canaries", "controls"] and fewer.thresholds == whole.thresholds
+    denoiser, probe = UNetDenoiser(parts.unet.eval(), parts.alphas_cumprod, parts.prediction_type), TextNoiseNorm(seeds=1)
+    trained_on = whole._score_variant(denoiser, probe, "canaries", len(judged.groups["canaries"].variants) - 1)
+    assert np.allclose(fewer.score(denoiser, probe, "canaries"), trained_on[[0, 2]], rtol=1e-4)
+    group = fewer.judged.groups["canaries"]
+    assert group.own_index.tolist() == judged.groups["canaries"].own_index[[0, 2]].tolist() and group.repeats == (1, 3)
+    assert len(whole.judged.groups["canaries"]) == 3
+
+
 def test_members_are_drawn_by_the_seed(parts: PipelineParts, study: Study) -> None:
     picks = [build_judged(parts, study, 6, seed).groups["members"].own_index.tolist() for seed in (0, 0, 1)]
     assert picks[0] == picks[1] != picks[2] and all(p == sorted(set(p)) and len(p) == 6 for p in picks)

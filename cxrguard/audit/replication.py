@@ -1,0 +1,60 @@
+"""Replication as a detector of the audit: samples of its own, compared with the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrguard.audit.evaluate import Evaluator
+from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.embedders.base import Embedder
+from cxrguard.probes.replication import DIRECTIONS, EMBEDDER, ReplicationJudge, evals_per_prompt
+
+
+@dataclass(frozen=True)
+class ReplicationDetector:
+    """One score by generating, as the audit lists it: attributes as of a :class:`~cxrguard.probes.batch.Probe`."""
+
+    name: str
+    direction: str
+    evals_per_prompt: int
+
+
+@dataclass(frozen=True)
+class Replication:
+    """The detectors that generate: tiled l2 to the nearest training image, its ratio to the next, a copy embedder.
+
+    Its samples come from noise of their own: judged on the samples that decide what replayed, it would judge itself. Every
+    group gets the same number of samples, since the best of more looks more copied.
+
+    Attributes:
+        embedder: None judges in pixels alone.
+        samples: a prompt and wording; at least 1.
+
+    """
+
+    embedder: Embedder | None = None
+    samples: int = 1
+
+    def detectors(self, evaluator: Evaluator) -> list[ReplicationDetector]:
+        """What :meth:`score` gives, in its order."""
+        cost = evals_per_prompt(evaluator.sampler.steps, self.samples)
+        names = [name for name in DIRECTIONS if name != EMBEDDER or self.embedder is not None]
+        return [ReplicationDetector(name, DIRECTIONS[name], cost) for name in names]
+
+    def score(
+        self, evaluator: Evaluator, denoiser: Denoiser, groups: Sequence[str], on_batch: Callable[[int], None] | None = None
+    ) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Scores ``[N]`` by detector and group: of a prompt's samples, in all its wordings, the one that looks most copied."""
+        references = evaluator.judged.references
+        null = references.null["pixels"].reshape(-1, *references.training_pixels.shape[1:])
+        judge = ReplicationJudge(references.training_pixels, null, self.embedder)
+        scores: dict[str, dict[str, NDArray[np.float64]]] = {d.name: {} for d in self.detectors(evaluator)}
+        for group in groups:
+            found = judge.judge(evaluator.generate(denoiser, group, self.samples, on_batch, stream="replication").pixels)
+            for name, score in found.items():
+                scores[name][group] = score.per_prompt().double().numpy()
+        return scores
