@@ -1,11 +1,19 @@
-"""What probing costs, as ratios in one run: sampler against diffusers' own pipeline, each probe against a training step."""
+"""What probing costs, as ratios in one run.
+
+The sampler against diffusers' own pipeline; each probe against a training step; a probe round of the default experiment against the
+training between two rounds. The latter trains: about two minutes.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.encoding import decode_latents, encode_prompts
@@ -53,5 +61,34 @@ def main() -> None:
         print(f"{probe.name}: {N} prompts cost {took / one:.1f} training steps of {N} ({probe.evals_per_prompt} evaluations a prompt)")
 
 
+def probe_round(steps: int = 150) -> None:
+    """The first round of the default experiment, and its first steps."""
+    from callbacks.job import _schedule, build_evaluator, build_trainer
+    from train import build_job
+
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        cfg = compose("config", [f"hydra.run.dir={folder}", "trainer.enable_checkpointing=false", "callbacks.checkpoint=null"], True)
+        HydraConfig.instance().set_config(cfg)
+        every, whole = int(cfg.probes.every_n_steps), int(cfg.trainer.max_steps)
+        cfg.trainer.max_steps = steps
+        cfg.hydra.runtime.output_dir = folder
+        job = build_job(cfg, Path(folder))
+        parts = load_pipeline("packaged:tiny")
+        evaluator = build_evaluator(job, parts, job.data.encode(parts), [])
+        schedule = _schedule(job)
+        schedule.attach(evaluator, job.probes, job.data.val_dataloader, Path(folder))
+        module = job.make_module(parts, seed=0)
+        trainer = build_trainer(job)
+        start = time.perf_counter()
+        trainer.fit(module, train_dataloaders=job.data.train_dataloader())
+        one = (time.perf_counter() - start - schedule.seconds) / steps
+    looked = " and ".join(f"{n} {name}" for name, n in schedule.curves[0]["n"].items())
+    between, total = schedule.seconds / (one * every), schedule.seconds * (whole // every + 1) / (one * whole)
+    print(f"a probe round of the default experiment, of {looked}: {100 * between:.1f} % of the {every} steps to the next;")
+    rates = f"{schedule.seconds:.1f} s a round, {1000 * one:.0f} ms a step"
+    print(f"all {whole // every + 1} rounds: {100 * total:.1f} % of the training ({rates})")
+
+
 if __name__ == "__main__":
     main()
+    probe_round()
