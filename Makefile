@@ -38,6 +38,7 @@ typecheck: $(STAMP) ## mypy --strict
 bench: $(STAMP) ## speed, each a ratio in one run
 	$(BIN)/python benchmarks/bench_probes.py
 	$(BIN)/python benchmarks/bench_sanitizer.py
+	$(BIN)/python benchmarks/bench_score.py
 
 base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, into outputs/base_model (about 25 minutes)
 	$(BIN)/python -m cxrguard.diffusion.base_vae --minutes 12 --out outputs/base_model/vae

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.encoding import decode_latents, encode_prompts
@@ -67,11 +68,13 @@ def probe_round(steps: int = 150) -> None:
     from train import build_job
 
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        cfg = compose("config", [f"hydra.run.dir={folder}", "trainer.enable_checkpointing=false", "callbacks.checkpoint=null"], True)
+        overrides = [f"hydra.run.dir={folder}", f"hydra.runtime.output_dir={folder}", "callbacks.checkpoint=null"]
+        cfg = compose("config", [*overrides, "+trainer.enable_checkpointing=false"], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
         every, whole = int(cfg.probes.every_n_steps), int(cfg.trainer.max_steps)
         cfg.trainer.max_steps = steps
-        cfg.hydra.runtime.output_dir = folder
         job = build_job(cfg, Path(folder))
         parts = load_pipeline("packaged:tiny")
         evaluator = build_evaluator(job, parts, job.data.encode(parts), [])

@@ -28,7 +28,7 @@ from cxrguard.audit.replication import Replication
 from cxrguard.audit.summary import summary_table
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
-from cxrguard.diffusion.denoiser import UNetDenoiser
+from cxrguard.diffusion.denoiser import Denoiser, UNetDenoiser
 from cxrguard.diffusion.export import export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.module import DiffusionModule
@@ -113,6 +113,8 @@ def run(job: Job) -> dict[str, Any]:
     module = job.make_module(parts, seed=config["seed"]).to(device)
     schedule = _schedule(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
+    with module.judged() as denoiser:
+        check_probes(evaluator, denoiser, job.probes)
     loss_before = module.heldout_loss(job.data.val_dataloader())
     trainer = build_trainer(job, resuming=checkpoint is not None)
     fit_start = time.perf_counter()
@@ -149,13 +151,35 @@ def check_setting(study: Study, parts: PipelineParts, image_size: int) -> None:
 
     """
     if not study.canaries or not study.controls:
-        raise CxrguardError("the run has nothing to judge with; set canaries.n and canaries.n_controls above 0")
+        raise CxrguardError(
+            "the run has nothing to judge with; set canaries.n and canaries.n_controls above 0. Without canaries the extraction rate, each "
+            "detector's AUC, TPR, threshold and exposure would be null, without controls also spillover, and the verdict could only refuse"
+        )
     side = parts.unet.config.sample_size
     expected = side * 2 ** (len(parts.vae.config.block_out_channels) - 1) if isinstance(side, int) else image_size
     if image_size != expected:
         raise CxrguardError(
             f"data.image_size={image_size}, but the model generates {expected} pixels a side; set data.image_size={expected}"
         )
+
+
+def check_probes(evaluator: Evaluator, denoiser: Denoiser, probes: list[Probe]) -> None:
+    """Let every detector score one prompt before anything is trained: a failure in the final audit would cost the run.
+
+    Raises:
+        CxrguardError: a detector does not take this model; its own message where it has one.
+
+    """
+    one = evaluator.looking_at(canaries=[0])
+    for probe in probes:
+        try:
+            one.score(denoiser, probe, "canaries")
+        except CxrguardError:
+            raise
+        except Exception as error:
+            raise CxrguardError(
+                f"the detector {probe.name!r} cannot score with this model ({type(error).__name__}); leave it out with ~probe.{probe.name}"
+            ) from error
 
 
 def _schedule(job: Job) -> ProbeCallback:

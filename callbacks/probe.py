@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, Subset
 
 from callbacks.media import log_images
-from cxrguard.audit.budget import TRAINING_COST, Round, evenly, plan_round
+from cxrguard.audit.budget import TRAINING_COST, Round, plan_round, some_rows
 from cxrguard.audit.evaluate import Evaluator, Generated, planted_auc
 from cxrguard.audit.evidence import save_grid, to_grid, without_replays
 from cxrguard.diffusion.module import HELDOUT_DRAWS, DiffusionModule
@@ -28,9 +29,9 @@ class ProbeCallback(pl.Callback):
     Args:
         every_n_steps: optimizer steps between probes; 0 probes never.
         max_evals: a detector that costs more evaluations a prompt is left to the final audit.
-        max_share: most that a round may cost of the training between two rounds, in UNet evaluations; where all canaries,
-            controls and held-out images would cost more, a round looks at fewer of them, the same every time, and only in the
-            wording that is trained on. None looks at all of them in every wording.
+        max_share: most that a round may cost of the training between two rounds, in UNet evaluations; where all canaries and
+            controls in all their wordings and all held-out images would cost more, a round looks at some of them, the same every
+            time, and only in the wording that is trained on. None looks at all of them in every wording.
 
     """
 
@@ -40,7 +41,7 @@ class ProbeCallback(pl.Callback):
         self.seconds = 0.0
         self._losses: list[float] = []
         self._evaluator: Evaluator | None = None
-        self._batches: int | None = None
+        self._round: Round | None = None
 
     def attach(self, evaluator: Evaluator, probes: Sequence[Probe], heldout: Callable[[], Any], samples_dir: Path) -> None:
         """Give it what it judges with: ``heldout`` makes the held-out batches, grids go to ``samples_dir``."""
@@ -49,11 +50,17 @@ class ProbeCallback(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far survive a resume."""
-        return {"curves": self.curves, "seconds": self.seconds, "losses": self._losses}
+        chosen = asdict(self._round) if self._round else None
+        return {"curves": self.curves, "seconds": self.seconds, "losses": self._losses, "round": chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
         self.curves, self.seconds, self._losses = state_dict["curves"], state_dict["seconds"], state_dict["losses"]
+        # A curve goes on with what it began with, whatever the settings are now; one from before there were rounds, with everything.
+        if state_dict.get("round"):
+            self._look_at(Round(**state_dict["round"]))
+        elif self.curves:
+            self.max_share = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The base model is judged too: it is what every later figure is held against."""
@@ -80,18 +87,30 @@ class ProbeCallback(pl.Callback):
 
     def _fit_budget(self, trainer: pl.Trainer) -> None:
         """Choose once what the rounds look at."""
-        if self.max_share is None or self._batches is not None:
+        if self.max_share is None or self._round is not None:
             return
         assert self._evaluator is not None
         groups, heldout = self._evaluator.judged.groups, self._heldout()
         whole = Round(len(groups["canaries"]), len(groups["controls"]), len(heldout.dataset))
         samples = self.every_n_steps * heldout.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+        budget = self.max_share * samples * TRAINING_COST
         per_prompt = sum(probe.evals_per_prompt for probe in self._probes) + 2 * self._evaluator.sampler.steps
-        chosen = plan_round(self.max_share * samples * TRAINING_COST, per_prompt, HELDOUT_DRAWS, whole, heldout.batch_size)
-        self._batches = -(-chosen.heldout // heldout.batch_size)
-        if chosen != whole:
-            rows = {name: evenly(len(groups[name]), getattr(chosen, name)) for name in ("canaries", "controls")}
-            self._evaluator = self._evaluator.looking_at(**rows)
+        wordings = max(len(groups[name].variants) for name in ("canaries", "controls"))
+        if plan_round(budget, per_prompt * wordings, HELDOUT_DRAWS, whole, heldout.batch_size) == whole:
+            self.max_share = None
+        else:
+            self._look_at(plan_round(budget, per_prompt, HELDOUT_DRAWS, whole, heldout.batch_size))
+
+    def _look_at(self, chosen: Round) -> None:
+        """From now on at so many of everything."""
+        assert self._evaluator is not None
+        self._round, seed = chosen, self._evaluator.seed
+        groups = self._evaluator.judged.groups
+        rows = {name: some_rows(len(groups[name]), getattr(chosen, name), name, seed) for name in ("canaries", "controls")}
+        self._evaluator = self._evaluator.looking_at(**rows)
+        every = self._heldout
+        images = some_rows(len(every().dataset), chosen.heldout, "heldout", seed)
+        self._heldout = lambda: _subset(every(), images)
 
     @torch.no_grad()
     def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Generated]:
@@ -103,8 +122,8 @@ class ProbeCallback(pl.Callback):
         row = {
             "step": step,
             "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
-            "heldout_loss": module.heldout_loss(islice(self._heldout(), self._batches)),
-            "n": {"canaries": len(canaries.pixels), "controls": len(controls.pixels)},
+            "heldout_loss": module.heldout_loss(heldout := self._heldout()),
+            "n": {"canaries": len(canaries.pixels), "controls": len(controls.pixels), "heldout": len(heldout.dataset)},
             "extraction_rate": canaries.rate("pixels", "own", 1),
             "spillover_rate": controls.rate("pixels", "any", 1),
             "detectors": detectors,
@@ -122,3 +141,7 @@ class ProbeCallback(pl.Callback):
         save_grid(canaries.pixels[:, 0], self._samples_dir / f"step_{row['step']:06d}.png")
         log_images(trainer.loggers, "samples", to_grid(without_replays(canaries)), row["step"])
         trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]
+
+
+def _subset(loader: Any, rows: list[int]) -> DataLoader[Any]:
+    return DataLoader(Subset(loader.dataset, rows), loader.batch_size, collate_fn=loader.collate_fn)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cxrguard.randomness import numpy_generator
+
 TRAINING_COST = 4
-"""UNet evaluations that a training sample costs with its gradients and the optimizer; measured in ``benchmarks/bench_probes.py``."""
+"""UNet evaluations that a training sample costs with its step; what a round then costs is measured in ``benchmarks/bench_probes.py``."""
 MIN_CANARIES, MIN_CONTROLS = 4, 8
 LOSS_SHARE = 0.2
 
@@ -54,6 +56,6 @@ def plan_round(budget: float, evals_per_prompt: int, evals_per_image: int, whole
     return Round(min(whole.canaries, max(canaries, prompts - controls)), controls, heldout)
 
 
-def evenly(n: int, count: int) -> list[int]:
-    """``count`` of ``n`` rows, evenly spaced, so that canaries of every number of repeats are among them."""
-    return [i * n // count for i in range(min(count, n))] if count < n else list(range(n))
+def some_rows(n: int, count: int, name: str, seed: int) -> list[int]:
+    """``count`` of ``n`` rows in order, drawn by (name, seed): repeats and arms come in turn, so that a stride would miss some."""
+    return sorted(numpy_generator("probe-round", name, seed).permutation(n)[:count].tolist())

@@ -127,6 +127,7 @@ class Evaluator:
         n_variants = len(self.judged.groups[group].variants)
         return np.asarray(worst(np.stack([self._score_variant(denoiser, probe, group, v) for v in range(n_variants)]), axis=0))
 
+    @torch.no_grad()
     def _score_variant(self, denoiser: Denoiser, probe: Probe, group: str, variant: int) -> Scores:
         batch = replace(self.judged.batch(group, variant, self.seed, self.sampler.scheduler_config), base=self.base)
         return torch.cat([probe(denoiser, part).cpu() for part in batch.split(self.batch_size)]).double().numpy()

@@ -27,8 +27,10 @@ class ReplicationDetector:
 class Replication:
     """The detectors that generate: tiled l2 to the nearest training image, its ratio to the next, a copy embedder.
 
-    Its samples come from noise of their own: judged on the samples that decide what replayed, it would judge itself. Every
-    group gets the same number of samples, since the best of more looks more copied.
+    Its samples come from noise of their own: judged on the samples that decide what replayed, it would judge itself. It still
+    measures what the outcome measures, a sample's distance to the nearest training image, so its AUC says how well a replay comes
+    again, not what could be told without generating. Every prompt gets the same number of samples in each wording, since the
+    best of more looks more copied.
 
     Attributes:
         embedder: None judges in pixels alone.
@@ -50,8 +52,8 @@ class Replication:
     ) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Scores ``[N]`` by detector and group: of a prompt's samples, in all its wordings, the one that looks most copied."""
         references = evaluator.judged.references
-        null = references.null["pixels"].reshape(-1, *references.training_pixels.shape[1:])
-        judge = ReplicationJudge(references.training_pixels, null, self.embedder)
+        # No held-out images: the audit's thresholds come from its controls.
+        judge = ReplicationJudge(references.training_pixels, references.training_pixels[:0], self.embedder)
         scores: dict[str, dict[str, NDArray[np.float64]]] = {d.name: {} for d in self.detectors(evaluator)}
         for group in groups:
             found = judge.judge(evaluator.generate(denoiser, group, self.samples, on_batch, stream="replication").pixels)

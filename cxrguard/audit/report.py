@@ -178,7 +178,15 @@ def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, 
         "extraction_rows": _extraction_rows(audit),
         "charts": _charts(audit),
         "levels": repeat_levels(audit),
+        "looked": _looked(audit),
+        "replication": any(name.startswith("replication_") for name in audit["detectors"]),
     }
+
+
+def _looked(audit: Audit) -> dict[str, Any] | None:
+    """How many prompts a scheduled round looked at, and whether these were some of them."""
+    n = audit["curves"][-1].get("n") if audit.get("curves") else None
+    return n and {**n, "some": n["canaries"] < audit["canaries"]["n"] or n["controls"] < audit["controls"]["n"]}
 
 
 def render_body(audit: Audit, run_dir: Path, prefix: str = "n") -> Markup:

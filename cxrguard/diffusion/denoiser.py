@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cxrguard.diffusion.attention import CrossAttentionRecord, record_cross_attention
+from cxrguard.diffusion.layout import contiguous_layout
 
 
 class Denoiser(Protocol):
@@ -31,6 +32,10 @@ class Denoiser(Protocol):
 
     def record_cross_attention(self) -> AbstractContextManager[CrossAttentionRecord]:
         """While it lasts, what the latest prediction attended to, ``[B, positions, L]`` a layer; of a pair only the text's."""
+        ...
+
+    def contiguous_layout(self) -> AbstractContextManager[None]:
+        """While it lasts, predictions have forward-mode derivatives whatever the model's memory format."""
         ...
 
 
@@ -85,6 +90,10 @@ class UNetDenoiser:
         for record in self._records:
             record.keep(slice(len(latents), None))
         return noise_pred_text, noise_pred_uncond
+
+    def contiguous_layout(self) -> AbstractContextManager[None]:
+        """See :func:`cxrguard.diffusion.layout.contiguous_layout`."""
+        return contiguous_layout(self.unet)
 
     @contextmanager
     def record_cross_attention(self) -> Iterator[CrossAttentionRecord]:

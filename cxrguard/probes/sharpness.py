@@ -56,7 +56,7 @@ class Sharpness:
         """∂Δε/∂x · Δε; the signs and one factor √(1 − ᾱ_t) of J and of s are left to the caller."""
         direction = text_difference(denoiser, batch, noise, timestep)
         try:
-            with sdpa_kernel(SDPBackend.MATH):
+            with sdpa_kernel(SDPBackend.MATH), denoiser.contiguous_layout():
                 derivative = jvp(lambda x: text_difference(denoiser, batch, x, timestep), (noise,), (direction,))[1]
         except RuntimeError as error:  # NotImplementedError is one
             if not isinstance(error, NotImplementedError) and not any(reason in str(error) for reason in _REASONS):

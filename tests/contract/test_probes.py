@@ -130,6 +130,21 @@ def test_a_finite_float_score_for_each_prompt(case: str, setting: Setting) -> No
     assert scores.isfinite().all() and len(set(scores.tolist())) == 3
 
 
+def test_the_memory_format_of_the_model_does_not_matter(case: str, setting: Setting) -> None:
+    """What a run trains is channels_last; forward-mode derivatives refused it once, after the training."""
+    expected, part = setting.scores(case)[1:], setting.part([1, 2])
+    for unet in setting.unets:
+        unet.to(memory_format=torch.channels_last)
+    pointers = [p.data_ptr() for p in setting.unets[0].parameters()]
+    try:
+        scores = BUILDERS[case]()(setting.denoiser, part)
+        assert [p.data_ptr() for p in setting.unets[0].parameters()] == pointers, "the weights are not put back as they were"
+    finally:
+        for unet in setting.unets:
+            unet.to(memory_format=torch.contiguous_format)
+    assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_the_image_counts_where_it_is_said_to(case: str, setting: Setting) -> None:
     probe = BUILDERS[case]()
     other = replace(setting.batch, latents=setting.batch.latents.flip(0))

@@ -125,3 +125,15 @@ def test_unknown_config_name(train):
     assert result.returncode == 1
     assert "Could not find 'sanitizer/nope'" in result.stderr and "mimic_cxr" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_no_canaries_says_which_figures_would_be_null(fails):
+    message = fails("canaries.n=0")
+    assert "canaries.n" in message and "null" in message
+    assert all(figure in message for figure in ("extraction rate", "AUC", "TPR", "threshold", "exposure"))
+
+
+def test_a_detector_that_fails_does_so_before_the_training(fails, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    message = fails("+probe.broken._target_=broken_probe.BrokenProbe")
+    assert "'broken'" in message and "IndexError" in message and "~probe.broken" in message and "PROMPT" not in message

@@ -33,9 +33,8 @@ def test_the_example_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip
     states, keys = encode_prompts(parts, PROMPTS), tuple(prompt_key(p) for p in PROMPTS)
     batch = ProbeBatch(states, encode_prompts(parts, [""]), torch.zeros(3, 4, 8, 8), keys, 0, parts.scheduler.config)
     denoiser = UNetDenoiser(parts.unet.eval(), parts.alphas_cumprod, parts.prediction_type)
-    with torch.no_grad():
-        scores = probe(denoiser, batch)
-        alone = torch.cat([probe(denoiser, part) for part in batch.split(1)])
+    scores = probe(denoiser, batch)
+    alone = torch.cat([probe(denoiser, part) for part in batch.split(1)])
     assert scores.shape == (3,) and (scores > 0).all()
     torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-5)
 

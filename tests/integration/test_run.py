@@ -60,7 +60,8 @@ def test_audit_validates_and_says_what_was_run(runs):
 def test_a_copy_embedder_judges_and_a_round_keeps_to_its_budget(runs):
     audit = json.loads((runs["averaged"].dir / "audit.json").read_text())
     assert "replication_embedder" in audit["detectors"]
-    assert [row["n"] for row in audit["curves"]] == [{"canaries": 4, "controls": 8}] * 3  # 12 controls in all; the least that is looked at
+    least = {"canaries": 4, "controls": 8, "heldout": 64}  # of 12 controls
+    assert [row["n"] for row in audit["curves"]] == [least] * 3
     assert audit["controls"]["n"] == 12
 
 

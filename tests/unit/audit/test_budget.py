@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrguard.audit.budget import MIN_CANARIES, MIN_CONTROLS, Round, evenly, plan_round
+from cxrguard.audit.budget import MIN_CANARIES, MIN_CONTROLS, Round, plan_round, some_rows
 
 sizes = st.integers(1, 2000)
 
@@ -33,9 +33,11 @@ def test_a_small_one_splits_one_to_two() -> None:
     assert plan_round(960, 20, 4, Round(16, 100, 300), 16) == Round(12, 26, 48)  # 192 evaluations for 48 images, 760 for 38 prompts
 
 
-def test_rows_are_spread() -> None:
-    assert evenly(16, 4) == [0, 4, 8, 12]
-    assert evenly(3, 5) == [0, 1, 2]
+def test_rows_are_drawn_by_the_seed() -> None:
+    rows = some_rows(40, 8, "canaries", 0)
+    assert rows == sorted(set(rows)) == some_rows(40, 8, "canaries", 0) and len(rows) == 8
+    assert rows != some_rows(40, 8, "canaries", 1) and rows != some_rows(40, 8, "controls", 0)
+    assert some_rows(3, 5, "canaries", 0) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("bad", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)])

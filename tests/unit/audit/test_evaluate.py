@@ -238,6 +238,35 @@ def test_nothing_is_the_own_image_of_a_prompt_without_one(parts: PipelineParts, 
     assert all(r.any.all() and not r.own.any() for r in replays.values())
 
 
+def test_another_stream_gives_other_samples_and_the_same_one_the_same(parts: PipelineParts, study: Study) -> None:
+    judged = build_judged(parts, study, 2, 0)
+    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    judged = replace(judged, references=replace(judged.references, null=null))
+    evaluator = Evaluator(parts, judged, Sampler(parts.scheduler.config, 2, 3.0), 0)
+    denoiser = UNetDenoiser(parts.unet.eval(), parts.alphas_cumprod, parts.prediction_type)
+    first, again, other = (evaluator.generate(denoiser, "canaries", 2, stream=s).pixels for s in ("sample", "sample", "replication"))
+    assert torch.equal(first, again)
+    assert (first - other).abs().flatten(1).amax(dim=1).min() > 1e-3
+
+
+class Tracked(TextNoiseNorm):
+    """A detector whose author forgot ``no_grad``."""
+
+    def __call__(self, denoiser: Any, batch: Any) -> Tensor:
+        states = batch.encoder_hidden_states
+        return denoiser.predict_noise(batch.noise(0), batch.at(5, denoiser), states).flatten(1).norm(dim=1)
+
+
+def test_a_detector_that_tracks_gradients_is_judged(parts: PipelineParts, study: Study) -> None:
+    judged = build_judged(parts, study, 2, 0)
+    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    evaluator = Evaluator(
+        parts, replace(judged, references=replace(judged.references, null=null)), Sampler(parts.scheduler.config, 2, 3.0), 0
+    )
+    unet = parts.unet.requires_grad_(True)
+    assert np.isfinite(evaluator.score(UNetDenoiser(unet, parts.alphas_cumprod, parts.prediction_type), Tracked(), "canaries")).all()
+
+
 def test_a_smaller_round_keeps_thresholds_noise_and_the_wording_that_is_trained_on(parts: PipelineParts, study: Study) -> None:
     judged = build_judged(parts, study, 2, 0)
     null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}

@@ -28,8 +28,7 @@ class FakeEvaluator:
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
         self.training = torch.rand(60, 1, 16, 16, generator=generator) * 2 - 1
-        null = torch.rand(120, 256, generator=generator) * 2 - 1
-        self.judged = SimpleNamespace(references=SimpleNamespace(training_pixels=self.training, null={"pixels": null}))
+        self.judged = SimpleNamespace(references=SimpleNamespace(training_pixels=self.training))
         self.sampler = SimpleNamespace(steps=10)
         self.asked: list[tuple[str, int, str]] = []
 
