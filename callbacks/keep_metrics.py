@@ -24,9 +24,18 @@ class KeepMetrics(pl.Callback):
                 self._rows = list(csv.DictReader(file))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the kept rows; those after the checkpoint come anew."""
+        """Log the kept rows; those after the checkpoint, and the final figures, come anew."""
+        self._write(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A finished run that is resumed starts no training; its rows are kept all the same."""
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        rows, self._rows = self._rows, []
         for logger in trainer.loggers:
-            for row in self._rows if isinstance(logger, CSVLogger) else []:
+            for row in rows if isinstance(logger, CSVLogger) else []:
                 step = int(row["step"])
-                if step <= trainer.global_step:
+                final = any(value for name, value in row.items() if name.startswith("final/"))
+                if step <= trainer.global_step and not final:
                     logger.log_metrics({name: float(value) for name, value in row.items() if value and name != "step"}, step)

@@ -38,7 +38,7 @@ class ProbeCallback(pl.Callback):
     def __init__(self, every_n_steps: int = 500, max_evals: int = 8, max_share: float | None = None) -> None:
         self.every_n_steps, self.max_evals, self.max_share = every_n_steps, max_evals, max_share
         self.curves: list[dict[str, Any]] = []
-        self.seconds = 0.0
+        self.seconds = 0.0  # in this process: those before a resume are not in its time for training either
         self._losses: list[float] = []
         self._evaluator: Evaluator | None = None
         self._round: Round | None = None
@@ -51,11 +51,11 @@ class ProbeCallback(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """The curves so far survive a resume."""
         chosen = asdict(self._round) if self._round else None
-        return {"curves": self.curves, "seconds": self.seconds, "losses": self._losses, "round": chosen}
+        return {"curves": self.curves, "losses": self._losses, "round": chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
-        self.curves, self.seconds, self._losses = state_dict["curves"], state_dict["seconds"], state_dict["losses"]
+        self.curves, self._losses = state_dict["curves"], state_dict["losses"]
         # A curve goes on with what it began with, whatever the settings are now; one from before there were rounds, with everything.
         if state_dict.get("round"):
             self._look_at(Round(**state_dict["round"]))

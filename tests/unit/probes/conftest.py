@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ class FakeDenoiser:
 
     def __init__(self) -> None:
         self.timesteps: list[int] = []
+
+    def contiguous_layout(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def predict_noise(self, latents: Tensor, timesteps: Tensor, encoder_hidden_states: Tensor) -> Tensor:
         self.timesteps.append(int(timesteps[0]))

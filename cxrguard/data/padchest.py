@@ -1,0 +1,170 @@
+"""Reads PadChest (``PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`` and its numbered image folders).
+
+**The reports are Spanish, and the sanitizer's rules are English: they do not cover them.** Markers, dates, names and
+references to earlier studies in these reports are not found, and a count of zero means nothing. ``data.prompt=labels``
+makes English prompts of the data set's labels instead; translated reports can be read with ``data=table``.
+
+The images are 16-bit PNG. This reader looks for them and opens none: how they become 8-bit is decided by
+:mod:`cxrguard.data.images`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cxrguard.data.open_i import cell, check_choices
+from cxrguard.data.records import Quarantined, ReportRecord
+from cxrguard.data.table import read_table
+from cxrguard.errors import BadInputError
+
+TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+PROMPTS = ("report", "labels")
+VIEWS = ("frontal", "lateral", "PA", "AP")
+SPANISH = (
+    "PadChest's reports are Spanish: the sanitizer's rules are English and do not cover them, so markers, dates and names in them "
+    "are not found. data.prompt=labels makes English prompts; or translate the reports and use data=table."
+)
+_IMAGE, _FOLDER, _STUDY, _PATIENT = "ImageID", "ImageDir", "StudyID", "PatientID"
+_PROJECTION, _REPORT, _LABELS = "Projection", "Report", "Labels"
+_NEEDED = (_IMAGE, _FOLDER, _STUDY, _PATIENT, _PROJECTION, _REPORT, _LABELS)
+# projection: (kind, view); COSTAL and UNK are neither, and the authors set EXCLUDE aside
+_PROJECTIONS = {
+    "PA": ("frontal", "PA"),
+    "AP": ("frontal", "AP"),
+    "AP_horizontal": ("frontal", "AP"),
+    "L": ("lateral", ""),
+    "COSTAL": ("", ""),
+    "UNK": ("", ""),
+    "EXCLUDE": ("", ""),
+}
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+
+
+@dataclass(frozen=True)
+class PadchestReader:
+    """Reads PadChest from its own layout. Images are looked for, not opened.
+
+    Args:
+        root: the directory that holds the CSV and the images: in folders ``0`` to ``54``, as the archives unpack, or all
+            in one, either under ``images/`` or not.
+        prompt: ``report`` (Spanish, see the module) or ``labels`` (a short English report made of the labels).
+        views: ``frontal`` (PA, AP and lying AP), ``lateral``, or ``PA`` or ``AP``; null keeps all but those that the
+            authors excluded.
+
+    """
+
+    root: str
+    prompt: str = "report"
+    views: Sequence[str] | None = ("frontal",)
+
+    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+        """Return (records in the table's order, quarantined rows); warns that Spanish reports are not sanitized."""
+        views = check_choices(self.prompt, PROMPTS, self.views, VIEWS)
+        root = _check(self.root)
+        table = read_table(root / TABLE, _NEEDED)
+        folders = _Folders(root)
+        records: list[ReportRecord] = []
+        quarantined = list(table.quarantined)
+        seen: set[str] = set()
+        for row, values in table.rows:
+            cells = {name: cell(values[name]) for name in _NEEDED}
+            if not _wanted(cells[_PROJECTION], views):
+                continue
+            prompt = cells[_REPORT] if self.prompt == "report" else write_prompt(cells[_PROJECTION], read_labels(cells[_LABELS]))
+            path = folders.find(cells[_FOLDER], cells[_IMAGE])
+            reason = _unusable(cells, prompt, path, seen)
+            if reason:
+                quarantined.append(Quarantined(row, reason))
+                continue
+            seen.add(cells[_IMAGE])
+            records.append(_record(row, cells, prompt, path))
+        if not records and not quarantined:
+            raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
+        if records and self.prompt == "report":
+            warnings.warn(SPANISH, stacklevel=2)
+        return records, sorted(quarantined, key=lambda item: item.row)
+
+
+def _check(root: str) -> Path:
+    """Return the root, or raise one clear message for what is missing."""
+    if not root:
+        raise BadInputError(f"No data directory is given. Set data.root=/path/to/padchest (it holds {TABLE} and the images).")
+    directory = Path(root).expanduser()
+    if not directory.is_dir():
+        raise BadInputError(f"{directory}: there is no such directory. Set data.root to the one that holds {TABLE}.")
+    if (directory / TABLE).is_file():
+        return directory
+    packed = f"Unpack {TABLE}.gz with gunzip." if (directory / f"{TABLE}.gz").is_file() else "Download it from BIMCV's PadChest page."
+    raise BadInputError(f"{directory}: {TABLE} is missing. {packed}")
+
+
+@dataclass
+class _Folders:
+    """Where images lie. Each folder is listed once, when first asked for: that beats 160,000 calls of stat."""
+
+    root: Path
+    listed: dict[str, set[str]] = field(default_factory=dict)
+
+    def find(self, folder: str, image: str) -> str:
+        """The image's path, or "". Only names from a listing count, so none climbs out."""
+        numbered = (folder, f"images/{folder}") if folder.isascii() and folder.isdigit() else ()
+        for place in (*numbered, "images", "."):
+            if image in self._list(place):
+                return str(self.root / place / image)
+        return ""
+
+    def _list(self, place: str) -> set[str]:
+        if place not in self.listed:
+            path = self.root / place
+            self.listed[place] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
+        return self.listed[place]
+
+
+def _wanted(projection: str, views: Sequence[str] | None) -> bool:
+    """Whether the row has a view that was asked for; unknown projections go on, to be quarantined."""
+    if projection not in _PROJECTIONS or projection == "EXCLUDE":
+        return projection != "EXCLUDE"
+    return views is None or any(name in views for name in _PROJECTIONS[projection] if name)
+
+
+def _unusable(cells: dict[str, str], prompt: str, path: str, seen: set[str]) -> str:
+    """Why the row cannot be used, or "". Never quotes the row."""
+    checks = (
+        (not cells[_PATIENT], "the patient id is empty"),
+        (not cells[_IMAGE], "the image id is empty"),
+        (cells[_PROJECTION] not in _PROJECTIONS, f"the projection is none of {', '.join(_PROJECTIONS)}"),
+        (not prompt, "the report, or the labels where prompts are made of them, is empty"),
+        (cells[_IMAGE] in seen, "the image is that of an earlier row"),
+        (not path, "the image file is missing"),
+    )
+    return next((reason for wrong, reason in checks if wrong), "")
+
+
+def _record(row: int, cells: dict[str, str], prompt: str, path: str) -> ReportRecord:
+    labels = tuple("No Finding" if label == "normal" else label for label in read_labels(cells[_LABELS]))
+    view = _PROJECTIONS[cells[_PROJECTION]][1]
+    name = cells[_IMAGE].removesuffix(".png")
+    return ReportRecord(cells[_PATIENT], cells[_STUDY] or name, name, prompt, labels, view, path, row=row)
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """The labels of a cell like ``['cardiomegaly', ' pleural effusion', '']``, without blanks and repeats.
+
+    Args:
+        text: the cell; read by pattern, never evaluated.
+
+    """
+    found = ((single or double).strip() for single, double in _QUOTED.findall(text))
+    return tuple(dict.fromkeys(label for label in found if cell(label)))
+
+
+def write_prompt(projection: str, labels: Sequence[str]) -> str:
+    """Write a short English report, e.g. ``PA chest radiograph. Cardiomegaly.``; empty without labels."""
+    view = _PROJECTIONS.get(projection, ("", ""))[1]
+    start = f"{view} chest radiograph." if view else "Chest radiograph."
+    return " ".join([start, *(label.capitalize() + "." for label in labels)]) if labels else ""
