@@ -6,6 +6,7 @@ training between two rounds. The latter trains: about two minutes.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -64,10 +65,12 @@ def main() -> None:
 
 def probe_round(steps: int = 150) -> None:
     """The first round of the default experiment, and its first steps."""
+    root = Path(__file__).parents[1]
+    sys.path.insert(0, str(root))
     from callbacks.job import _schedule, build_evaluator, build_trainer
     from train import build_job
 
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(root / "conf"), version_base="1.3"):
         overrides = [f"hydra.run.dir={folder}", f"hydra.runtime.output_dir={folder}", "callbacks.checkpoint=null"]
         cfg = compose("config", [*overrides, "+trainer.enable_checkpointing=false"], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
@@ -89,9 +92,12 @@ def probe_round(steps: int = 150) -> None:
     between, total = schedule.seconds / (one * every), schedule.seconds * (whole // every + 1) / (one * whole)
     print(f"a probe round of the default experiment, of {looked}: {100 * between:.1f} % of the {every} steps to the next;")
     rates = f"{schedule.seconds:.1f} s a round, {1000 * one:.0f} ms a step"
+    print(f"and {100 * schedule.seconds / (one * whole):.1f} % of the whole training ({whole} steps);")
     print(f"all {whole // every + 1} rounds: {100 * total:.1f} % of the training ({rates})")
 
 
 if __name__ == "__main__":
+    main()
+    probe_round()
     main()
     probe_round()
