@@ -99,5 +99,3 @@ def probe_round(steps: int = 150) -> None:
 if __name__ == "__main__":
     main()
     probe_round()
-    main()
-    probe_round()
