@@ -67,7 +67,7 @@ def probe_round(steps: int = 150) -> None:
     """The first round of the default experiment, and its first steps."""
     root = Path(__file__).parents[1]
     sys.path.insert(0, str(root))
-    from callbacks.job import _schedule, build_evaluator, build_trainer
+    from callbacks.job import build_evaluator, build_trainer, schedule_of
     from train import build_job
 
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(root / "conf"), version_base="1.3"):
@@ -81,7 +81,7 @@ def probe_round(steps: int = 150) -> None:
         job = build_job(cfg, Path(folder))
         parts = load_pipeline("packaged:tiny")
         evaluator = build_evaluator(job, parts, job.data.encode(parts), [])
-        schedule = _schedule(job)
+        schedule = schedule_of(job)
         schedule.attach(evaluator, job.probes, job.data.val_dataloader, Path(folder))
         module = job.make_module(parts, seed=0)
         trainer = build_trainer(job)

@@ -111,7 +111,7 @@ def run(job: Job) -> dict[str, Any]:
     base = fit_base_stage(job, parts, study) if job.base_stage else []
     evaluator = build_evaluator(job, parts, study, base)
     module = job.make_module(parts, seed=config["seed"]).to(device)
-    schedule = _schedule(job)
+    schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
     with module.judged() as denoiser:
         check_probes(evaluator, denoiser, job.probes)
@@ -182,7 +182,8 @@ def check_probes(evaluator: Evaluator, denoiser: Denoiser, probes: list[Probe]) 
             ) from error
 
 
-def _schedule(job: Job) -> ProbeCallback:
+def schedule_of(job: Job) -> ProbeCallback:
+    """The job's probe callback; one that never probes where it has none."""
     return next((c for c in job.callbacks if isinstance(c, ProbeCallback)), None) or ProbeCallback(0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,8 @@ class ProbeCallback(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
         self.curves, self._losses = state_dict["curves"], state_dict["losses"]
-        # A curve goes on with what it began with, whatever the settings are now; one from before there were rounds, with everything.
-        if state_dict.get("round"):
+        if state_dict.get("round"):  # a curve goes on with what it began with, whatever the settings are now
             self._look_at(Round(**state_dict["round"]))
-        elif self.curves:
-            self.max_share = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The base model is judged too: it is what every later figure is held against."""
@@ -79,32 +76,34 @@ class ProbeCallback(pl.Callback):
         if self._evaluator is None or not self.every_n_steps or not isinstance(pl_module, DiffusionModule):
             return
         start = time.perf_counter()
-        self._fit_budget(trainer)
+        if self._round is None:
+            self._look_at(self._choose(trainer))
         row, canaries = self._measure(pl_module, trainer.global_step)
         self.curves.append(row)
         self._report(trainer, row, canaries)
         self.seconds += time.perf_counter() - start
 
-    def _fit_budget(self, trainer: pl.Trainer) -> None:
-        """Choose once what the rounds look at."""
-        if self.max_share is None or self._round is not None:
-            return
+    def _choose(self, trainer: pl.Trainer) -> Round:
+        """What every round looks at."""
         assert self._evaluator is not None
         groups, heldout = self._evaluator.judged.groups, self._heldout()
         whole = Round(len(groups["canaries"]), len(groups["controls"]), len(heldout.dataset))
+        everything = replace(whole, every_wording=True)
+        if self.max_share is None:
+            return everything
         samples = self.every_n_steps * heldout.batch_size * trainer.accumulate_grad_batches * trainer.world_size
         budget = self.max_share * samples * TRAINING_COST
         per_prompt = sum(probe.evals_per_prompt for probe in self._probes) + 2 * self._evaluator.sampler.steps
         wordings = max(len(groups[name].variants) for name in ("canaries", "controls"))
-        if plan_round(budget, per_prompt * wordings, HELDOUT_DRAWS, whole, heldout.batch_size) == whole:
-            self.max_share = None
-        else:
-            self._look_at(plan_round(budget, per_prompt, HELDOUT_DRAWS, whole, heldout.batch_size))
+        fits = plan_round(budget, per_prompt * wordings, HELDOUT_DRAWS, whole, heldout.batch_size) == whole
+        return everything if fits else plan_round(budget, per_prompt, HELDOUT_DRAWS, whole, heldout.batch_size)
 
     def _look_at(self, chosen: Round) -> None:
-        """From now on at so many of everything."""
+        """From now on at so many of everything, drawn by the seed."""
         assert self._evaluator is not None
         self._round, seed = chosen, self._evaluator.seed
+        if chosen.every_wording:
+            return
         groups = self._evaluator.judged.groups
         rows = {name: some_rows(len(groups[name]), getattr(chosen, name), name, seed) for name in ("canaries", "controls")}
         self._evaluator = self._evaluator.looking_at(**rows)

@@ -20,12 +20,14 @@ class Round:
         canaries: how many.
         controls: how many.
         heldout: images that the held-out loss is taken over.
+        every_wording: whether in all wordings of a prompt, or only in the one that is trained on.
 
     """
 
     canaries: int
     controls: int
     heldout: int
+    every_wording: bool = False
 
 
 def plan_round(budget: float, evals_per_prompt: int, evals_per_image: int, whole: Round, batch_size: int) -> Round:

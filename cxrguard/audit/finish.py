@@ -180,7 +180,7 @@ def _versions() -> dict[str, str]:
 
 
 def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[str, Any]:
-    curve = [{"step": r["step"], "heldout_loss": r["heldout_loss"], "images": (r.get("n") or {}).get("heldout")} for r in facts.curves]
+    curve = [{"step": r["step"], "heldout_loss": r["heldout_loss"], "images": r["n"]["heldout"]} for r in facts.curves]
     return {
         "fidelity": {
             "heldout_loss": facts.heldout_loss,

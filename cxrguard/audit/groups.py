@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,15 +60,15 @@ class Group:
         index = list(rows)
         last = self.variants[-1]
         variant = Variant(last.states[index], tuple(last.keys[i] for i in index), None if last.tokens is None else last.tokens[index])
-        return Group(
-            self.name,
-            self.pixels[index] if self.has_images else self.pixels,
-            self.latents[index],
-            (variant,),
-            self.own_index[index],
-            tuple(self.subjects[i] for i in index),
-            tuple(self.repeats[i] for i in index),
-            tuple(self.prompts[i] for i in index),
+        return replace(
+            self,
+            pixels=self.pixels[index] if self.has_images else self.pixels,
+            latents=self.latents[index],
+            variants=(variant,),
+            own_index=self.own_index[index],
+            subjects=tuple(self.subjects[i] for i in index),
+            repeats=tuple(self.repeats[i] for i in index),
+            prompts=tuple(self.prompts[i] for i in index),
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cxrguard.audit.record import Audit, lookup, null_reason, read_audit
+from cxrguard.audit.record import Audit, lookup, null_reason, read_audit, replication_note
 from cxrguard.audit.report import format_number
 from cxrguard.files import write_private
 
@@ -57,13 +57,6 @@ def _trusted(entry: dict[str, object]) -> str:
     return f"{words}; {f'lowest repeats detected: {lowest}' if lowest else 'at no repeat level'}"
 
 
-def _replication_note(audit: Audit) -> list[str]:
-    if not any(name.startswith("replication_") for name in audit["detectors"]):
-        return []
-    note = "The replication detectors generate and measure what the outcome measures: their AUC says how surely a replay comes again."
-    return ["", note]
-
-
 def _detector_rows(audit: Audit) -> list[str]:
     """A row a detector, intervals in brackets."""
     rows = ["| Detector | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | Evaluations a prompt | AUC: which prompts replay anyone | Trusted |"]
@@ -101,7 +94,7 @@ def model_card(audit: Audit) -> str:
         "95 % intervals in brackets.",
         "",
         *_detector_rows(audit),
-        *_replication_note(audit),
+        *(["", note] if (note := replication_note(audit)) else []),
         "",
         "## Limits",
         "",

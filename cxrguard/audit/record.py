@@ -41,6 +41,16 @@ def directions_of(audit: Audit) -> dict[str, Direction]:
     return {name: direction for name, direction in told.items() if direction in get_args(Direction)}
 
 
+def replication_note(audit: Audit) -> str | None:
+    """What must be said of the detectors that generate, where there are any."""
+    if not any(name.startswith("replication_") for name in audit["detectors"]):
+        return None
+    return (
+        "The replication detectors generate, from noise of their own, and measure what the outcome measures: their AUC says how surely a "
+        "replay comes again, not what a prompt's score can tell."
+    )
+
+
 def lookup(audit: Audit, path: str | Sequence[str]) -> Any:
     """The value at a dotted path (or its parts, where a name may hold a dot); None where there is none."""
     value: Any = audit

@@ -51,12 +51,10 @@ class Replication:
         self, evaluator: Evaluator, denoiser: Denoiser, groups: Sequence[str], on_batch: Callable[[int], None] | None = None
     ) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Scores ``[N]`` by detector and group: of a prompt's samples, in all its wordings, the one that looks most copied."""
-        references = evaluator.judged.references
-        # No held-out images: the audit's thresholds come from its controls.
-        judge = ReplicationJudge(references.training_pixels, references.training_pixels[:0], self.embedder)
-        scores: dict[str, dict[str, NDArray[np.float64]]] = {d.name: {} for d in self.detectors(evaluator)}
+        judge = ReplicationJudge(evaluator.judged.references.training_pixels, self.embedder)
+        scores: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in judge.names}
         for group in groups:
-            found = judge.judge(evaluator.generate(denoiser, group, self.samples, on_batch, stream="replication").pixels)
-            for name, score in found.items():
-                scores[name][group] = score.per_prompt().double().numpy()
+            samples = evaluator.generate(denoiser, group, self.samples, on_batch, stream="replication")
+            for name, values in judge.judge(samples.pixels).items():
+                scores[name][group] = values.double().numpy()
         return scores

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cxrguard.audit.charts import NARROW, WIDE, detector_chart, exposure_chart, loss_chart
-from cxrguard.audit.record import Audit, lookup, null_reason, read_audit
+from cxrguard.audit.record import Audit, lookup, null_reason, read_audit, replication_note
 from cxrguard.files import write_private
 
 DASH = "–"
@@ -179,7 +179,7 @@ def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, 
         "charts": _charts(audit),
         "levels": repeat_levels(audit),
         "looked": _looked(audit),
-        "replication": any(name.startswith("replication_") for name in audit["detectors"]),
+        "replication_note": replication_note(audit),
     }
 
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cxrguard.data.open_i import PROMPTS, cell, check_choices, write_prompt
+from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
 from cxrguard.data.records import Quarantined, ReportRecord
-from cxrguard.data.table import as_text, read_table
+from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
+from cxrguard.data.table import as_text, cell, read_table
 from cxrguard.errors import BadInputError
 
 TABLE = "df_chexpert_plus_240401.csv"
@@ -27,22 +28,6 @@ LABEL_FILES = {
     "findings": "chexbert_labels/findings_fixed.json",
     "both": "chexbert_labels/report_fixed.json",
 }
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 _IMAGE, _PATIENT, _KIND, _POSITION = "path_to_image", "deid_patient_id", "frontal_lateral", "ap_pa"
 _FINDINGS, _IMPRESSION = "section_findings", "section_impression"
 _NEEDED = (_IMAGE, _PATIENT, _KIND, _POSITION, _FINDINGS, _IMPRESSION)
@@ -67,7 +52,8 @@ class ChexpertPlusReader:
 
     def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows)."""
-        views = check_choices(self.prompt, PROMPTS, self.views, VIEWS)
+        one_of("data.prompt", self.prompt, PROMPTS)
+        views = some_of("data.views", self.views, VIEWS)
         root, images = _check(self.root)
         table = read_table(root / TABLE, _NEEDED)
         labels = read_labels(root / LABEL_FILES[self.prompt])
@@ -84,7 +70,7 @@ class ChexpertPlusReader:
                 quarantined.append(Quarantined(row, reason))
                 continue
             seen.add(_name(cells))
-            prompt = write_prompt(self.prompt, cells[_FINDINGS], cells[_IMPRESSION])
+            prompt = section_prompt(self.prompt, cells[_FINDINGS], cells[_IMPRESSION])
             records.append(_record(row, cells, prompt, labels.get(_name(cells), ()), path))
         if not records and not quarantined:
             raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
@@ -93,11 +79,7 @@ class ChexpertPlusReader:
 
 def _check(root: str) -> tuple[Path, Path]:
     """Return (root, where the table's image paths start), or raise one clear message for what is missing."""
-    if not root:
-        raise BadInputError(f"No data directory is given. Set data.root=/path/to/chexpert_plus (it holds {TABLE} and the images).")
-    directory = Path(root).expanduser()
-    if not directory.is_dir():
-        raise BadInputError(f"{directory}: there is no such directory. Set data.root to the one that holds {TABLE}.")
+    directory = data_root(root, "chexpert_plus", f"{TABLE} and the images")
     if not (directory / TABLE).is_file():
         raise BadInputError(f"{directory}: {TABLE} is missing. Download it from Stanford AIMI's CheXpert Plus page.")
     for name in IMAGE_FOLDERS:
@@ -169,7 +151,7 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
                 if line.strip():
                     values = json.loads(line)
                     name = as_text(values[_IMAGE])
-                    labels[name.rpartition(".")[0]] = tuple(label for label in LABELS if as_text(values.get(label)) == "1")
+                    labels[name.rpartition(".")[0]] = tuple(label for label in CHEXPERT_LABELS if as_text(values.get(label)) == "1")
     except UnicodeDecodeError:
         raise BadInputError(f"{path}: the labels are not UTF-8 text. Download the file again.") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

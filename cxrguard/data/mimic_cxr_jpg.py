@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
 from cxrguard.data.records import Quarantined, ReportRecord
-from cxrguard.data.report_sections import PROMPTS, ReportError, open_prompts
+from cxrguard.data.report_sections import ReportError, open_prompts
+from cxrguard.data.settings import PROMPTS, data_root, one_of, some_of
 from cxrguard.errors import BadInputError
 
 METADATA, SPLIT = "mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv"
@@ -26,10 +28,6 @@ LABEL_TABLES = {"chexpert": "mimic-cxr-2.0.0-chexpert.csv", "negbio": "mimic-cxr
 FRONTAL = ("PA", "AP")
 _OTHER_VIEWS = ("LATERAL", "LL", "AP AXIAL", "AP LLD", "AP RLD", "PA LLD", "PA RLD", "LAO", "RAO", "LPO", "SWIMMERS", "XTABLE LATERAL")
 SPLITS = ("train", "validate", "test")
-FINDINGS = (
-    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion"),
-    *("Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices"),
-)
 _DICOM, _SUBJECT, _STUDY, _VIEW = "dicom_id", "subject_id", "study_id", "ViewPosition"
 _FORMS = {_DICOM: re.compile("[0-9a-f]{8}(-[0-9a-f]{8}){4}"), _SUBJECT: re.compile("1[0-9]{7}"), _STUDY: re.compile("5[0-9]{7}")}
 _POSITIVE, _NOT_POSITIVE = ("1.0", "1"), ("0.0", "0", "-1.0", "-1", "", "nan", "NaN")
@@ -107,19 +105,14 @@ class MimicCxrJpgReader:
 
     def _check(self) -> Path:
         """Return the root, or raise one clear message for what is missing or misspelt."""
-        if not self.root:
-            raise BadInputError(f"No data directory is given. Set data.root=/path/to/mimic-cxr-jpg (it holds {METADATA} and files/).")
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise BadInputError(f"{root}: there is no such directory. Set data.root to the one that holds {METADATA} and files/.")
+        root = data_root(self.root, "mimic-cxr-jpg", f"{METADATA} and files/")
         if not (root / "files").is_dir():
             raise BadInputError(f"{root}: the directory files/ is missing. Download MIMIC-CXR-JPG's images into it.")
-        if self.prompt not in (*PROMPTS, "annotated"):
-            raise BadInputError(f"data.prompt must be one of {', '.join(PROMPTS)} or annotated.")
-        if self.labels is not None and self.labels not in LABEL_TABLES:
-            raise BadInputError(f"data.labels must be one of {', '.join(LABEL_TABLES)}, or null for none.")
-        _check_choice("data.views", self.views, FRONTAL + _OTHER_VIEWS)
-        _check_choice("data.split", self.split, SPLITS)
+        one_of("data.prompt", self.prompt, (*PROMPTS, "annotated"))
+        if self.labels is not None:
+            one_of("data.labels", self.labels, tuple(LABEL_TABLES))
+        some_of("data.views", self.views, FRONTAL + _OTHER_VIEWS)
+        some_of("data.split", self.split, SPLITS)
         return root
 
     def _splits(self, root: Path) -> _Splits | None:
@@ -154,11 +147,6 @@ def _select(cells: Sequence[str], views: frozenset[str], splits: _Splits | None,
         raise _Unusable("the image is that of an earlier row")
     seen.add(image.dicom)
     return image
-
-
-def _check_choice(key: str, asked: Sequence[str] | None, known: Sequence[str]) -> None:
-    if asked is not None and (isinstance(asked, str) or not asked or not set(asked) <= set(known)):
-        raise BadInputError(f"{key} must be a list of some of {', '.join(known)}, or null for all.")
 
 
 def _find(root: Path, name: str) -> Path | None:
@@ -269,11 +257,11 @@ def _read_labels(path: Path) -> dict[str, tuple[str, ...]]:
     """The positive findings of each study; uncertain, negative and blank ones are no label."""
     labels: dict[str, tuple[str, ...]] = {}
     same: dict[tuple[str, ...], tuple[str, ...]] = {}  # few combinations, many studies
-    for row, (study, *values) in _whole_rows(path, (_STUDY, *FINDINGS)):
-        for name, value in zip(FINDINGS, values, strict=True):
+    for row, (study, *values) in _whole_rows(path, (_STUDY, *CHEXPERT_LABELS)):
+        for name, value in zip(CHEXPERT_LABELS, values, strict=True):
             if value not in _POSITIVE and value not in _NOT_POSITIVE:
                 raise BadInputError(f"{path}, row {row}: the label of {name} is not 1, 0, -1 or blank. {_AGAIN}")
-        found = tuple(name for name, value in zip(FINDINGS, values, strict=True) if value in _POSITIVE)
+        found = tuple(name for name, value in zip(CHEXPERT_LABELS, values, strict=True) if value in _POSITIVE)
         if labels.setdefault(study, same.setdefault(found, found)) != found:
             raise BadInputError(f"{path}, row {row}: the study is that of an earlier row with other labels. {_AGAIN}")
     return labels

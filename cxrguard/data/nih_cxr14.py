@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrguard.data.records import Quarantined, ReportRecord
+from cxrguard.data.settings import data_root, some_of
 from cxrguard.data.table import as_text, read_table
 from cxrguard.errors import BadInputError
 
@@ -64,18 +65,12 @@ class NihCxr14Reader:
 
     def _check(self) -> tuple[Path, tuple[str, ...]]:
         """Return (root, views), or raise one clear message for what is missing."""
-        if not self.root:
-            raise BadInputError(f"No data directory is given. Set data.root=/path/to/nih_cxr14 (it holds {TABLE} and images/).")
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise BadInputError(f"{root}: there is no such directory. Set data.root to the one that holds {TABLE} and images/.")
+        root = data_root(self.root, "nih_cxr14", f"{TABLE} and images/")
         if not (root / TABLE).is_file():
             raise BadInputError(f"{root}: {TABLE} is missing. Download it from NIH's ChestX-ray14 page into this directory.")
         if not (root / "images").is_dir():
             raise BadInputError(f"{root}: the directory images/ is missing. Unpack NIH's image archives into it.")
-        views = VIEWS if self.views is None else tuple(self.views)
-        if not views or not set(views) <= set(VIEWS):
-            raise BadInputError(f"data.views must be some of {', '.join(VIEWS)}, or null for all.")
+        views = some_of("data.views", self.views, VIEWS) or VIEWS
         return root, views
 
     def _record(self, row: int, cells: dict[str, str], root: Path) -> ReportRecord:

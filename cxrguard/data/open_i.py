@@ -10,92 +10,22 @@ without that file all images are kept, with a warning. 104 reports have no image
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import os
-import re
-import tarfile
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import IO, cast
-from xml.etree import ElementTree
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from cxrguard.data.open_i_reports import IMAGE_ID, UID, OpenIReport, headings, read_reports
 from cxrguard.data.records import Quarantined, ReportRecord
-from cxrguard.data.table import as_text, read_table
+from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
+from cxrguard.data.table import as_text, cell, read_table
 from cxrguard.errors import BadInputError
 
-PROMPTS = ("impression", "findings", "both")
 VIEWS = ("frontal", "lateral")
 FOLDER, ARCHIVE, PNG = "ecgen-radiology", "NLMCXR_reports.tgz", "NLMCXR_png"
 REPORTS, PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 KAGGLE_IMAGES = ("images/images_normalized", "images_normalized", "images")
-MAX_REPORT = 2**20  # bytes; the largest real one has 8,967
-MAX_ARCHIVE = 2**27  # bytes unpacked; the real one has 25 MB
-MAX_MEMBERS = 20_000  # the real one has 3,956
-_UID = re.compile(r"[A-Za-z0-9]{1,32}")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
-_MISSING = frozenset(("nan", "none", "null", "n/a", "<na>"))
-
-
-def cell(value: object) -> str:
-    """A cell's text; "" also for the words that pandas and spreadsheets write where a value is missing."""
-    text = as_text(value)
-    return "" if text.lower() in _MISSING else text
-
-
-def write_prompt(prompt: str, findings: str, impression: str) -> str:
-    """Choose the prompt among the report's sections.
-
-    Args:
-        prompt: ``impression`` (else the findings), ``findings`` (else the impression), as for MIMIC-CXR, or ``both``
-            (findings, then impression, a line each).
-        findings: the section's text, may be empty.
-        impression: likewise.
-
-    Returns:
-        The text; empty only if both sections are.
-
-    """
-    if prompt == "both":
-        return "\n".join(text for text in (findings, impression) if text)
-    return (findings or impression) if prompt == "findings" else (impression or findings)
-
-
-def check_choices(prompt: str, prompts: Sequence[str], views: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the views asked for (None for all), or raise if ``data.prompt`` or ``data.views`` is none of the known."""
-    if prompt not in prompts:
-        raise BadInputError(f"data.prompt must be one of {', '.join(prompts)}.")
-    if views is None:
-        return None
-    chosen = (views,) if isinstance(views, str) else tuple(views)
-    if not chosen or not set(chosen) <= set(known):
-        raise BadInputError(f"data.views must be some of {', '.join(known)}, or null for all.")
-    return chosen
-
-
-@dataclass(frozen=True)
-class OpenIReport:
-    """One report.
-
-    Attributes:
-        uid: the report, and the patient as far as known, e.g. ``CXR1``.
-        findings: protected text, may be empty.
-        impression: likewise.
-        labels: headings of the MeSH terms that indexers gave it.
-        images: ids of its images, e.g. ``CXR1_1_IM-0001-3001``; empty in the Kaggle copy, which lists them elsewhere.
-        row: its place among all reports, from 1: by number for the XML files, else in the table.
-
-    """
-
-    uid: str = field(repr=False)
-    findings: str = field(repr=False)
-    impression: str = field(repr=False)
-    labels: tuple[str, ...]
-    images: tuple[str, ...] = field(repr=False)
-    row: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +47,7 @@ class OpenIReader:
 
     Args:
         root: the directory of either layout; XML wins over CSV, and unpacked XML over the archive.
-        prompt: see :func:`write_prompt`.
+        prompt: see :func:`~cxrguard.data.settings.section_prompt`.
         views: ``frontal``, ``lateral``; null keeps both. Images whose view is not known are kept.
 
     """
@@ -128,7 +58,8 @@ class OpenIReader:
 
     def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
         """Return (records, quarantined), records in the reports' (Kaggle: the projections') order."""
-        views = check_choices(self.prompt, PROMPTS, self.views, VIEWS)
+        one_of("data.prompt", self.prompt, PROMPTS)
+        views = some_of("data.views", self.views, VIEWS)
         root, source = _find_source(self.root)
         folder = _find_images(root, source)
         films, quarantined = _csv_films(root) if source.name == REPORTS else _xml_films(root, source)
@@ -152,18 +83,14 @@ class OpenIReader:
                 quarantined.append(Quarantined(film.row, reason))
             else:
                 report, path = film.report, str(folder / film.file)
-                text = write_prompt(self.prompt, report.findings, report.impression)
+                text = section_prompt(self.prompt, report.findings, report.impression)
                 records.append(ReportRecord(report.uid, report.uid, film.image, text, report.labels, image_path=path, row=film.row))
         return records, quarantined
 
 
 def _find_source(root: str) -> tuple[Path, Path]:
     """Return (root, what holds the reports), or raise one clear message for what is missing."""
-    if not root:
-        raise BadInputError(f"No data directory is given. Set data.root=/path/to/open_i (it holds {FOLDER}/ or {ARCHIVE}, and {PNG}/).")
-    directory = Path(root).expanduser()
-    if not directory.is_dir():
-        raise BadInputError(f"{directory}: there is no such directory. Set data.root to the one that holds Open-I.")
+    directory = data_root(root, "open_i", f"{FOLDER}/, {ARCHIVE} or {REPORTS}, and the images")
     for path, there in ((directory / FOLDER, Path.is_dir), (directory / ARCHIVE, Path.is_file), (directory / REPORTS, Path.is_file)):
         if there(path):
             return directory, path
@@ -202,9 +129,6 @@ def _warn_unknown(films: Sequence[_Film]) -> None:
         warnings.warn(message, stacklevel=3)
 
 
-# --- the XML layout ---------------------------------------------------------------------------------------------------
-
-
 def _xml_films(root: Path, source: Path) -> tuple[list[_Film], list[Quarantined]]:
     reports, quarantined = read_reports(source)
     views = _projections(root / PROJECTIONS) if (root / PROJECTIONS).is_file() else {}
@@ -224,148 +148,6 @@ def _image_id(uid: str, filename: str) -> str:
     return f"CXR{uid}_{filename.removesuffix('.png').removesuffix('.dcm')}"
 
 
-def read_reports(path: Path) -> tuple[list[OpenIReport], list[Quarantined]]:
-    """Parse every report of a directory of XML files, or of the archive, without looking for images.
-
-    Args:
-        path: ``ecgen-radiology`` or ``NLMCXR_reports.tgz``.
-
-    Returns:
-        (reports by number, quarantined); a row is a report's place among all, by number, from 1.
-
-    Raises:
-        BadInputError: there is no report, or the archive is damaged or one that no honest tool makes.
-
-    """
-    files = list(_archived(path) if path.is_file() else _unpacked(path))
-    if not files:
-        raise BadInputError(f"{path}: there is no report (*.xml) in it. Download it again.")
-    files.sort(key=lambda item: (len(item[0]), item[0]))  # 2.xml before 10.xml
-    reports: list[OpenIReport] = []
-    quarantined: list[Quarantined] = []
-    seen: set[str] = set()
-    for row, (_, data) in enumerate(files, start=1):
-        report = parse_report(data, row)
-        if isinstance(report, OpenIReport) and report.uid not in seen:
-            seen.add(report.uid)
-            reports.append(report)
-        else:
-            quarantined.append(Quarantined(row, report if isinstance(report, str) else "the report is that of an earlier row"))
-    return reports, quarantined
-
-
-def parse_report(data: bytes | None, row: int) -> OpenIReport | str:
-    """One report, or why it cannot be used; the reason never quotes it.
-
-    Document types and entities are refused before the parser sees them, so nothing is ever expanded. The text is decoded
-    here, whatever encoding it declares, so that no other encoding hides a declaration.
-    """
-    if data is None:
-        return "the report is no plain file that can be read"
-    if len(data) > MAX_REPORT:
-        return "the report is too large to be one of Open-I's"
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "the report is not UTF-8 text"
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return "the report declares a document type or an entity, which is refused"
-    try:
-        return _report(ElementTree.fromstring(text), row)
-    except (ElementTree.ParseError, ValueError):
-        return "the report is not well-formed XML"
-
-
-def _report(root: ElementTree.Element, row: int) -> OpenIReport | str:
-    ids = [element.get("id", "") for element in root.iter("uId")]
-    images = tuple(dict.fromkeys(element.get("id", "") for element in root.iter("parentImage")))
-    if len(ids) != 1 or not _UID.fullmatch(ids[0]):
-        return "the report has not one uId"
-    if not all(_IMAGE.fullmatch(image) for image in images):
-        return "an image id is not a plain name"
-    sections: dict[str, list[str]] = {}
-    for element in root.iter("AbstractText"):
-        sections.setdefault(element.get("Label", "").upper(), []).append("".join(element.itertext()).strip())
-    findings, impression = ("\n".join(filter(None, sections.get(name, []))) for name in ("FINDINGS", "IMPRESSION"))
-    terms = [element.text or "" for mesh in root.iter("MeSH") for element in mesh.iter("major")]
-    return OpenIReport(ids[0], findings, impression, _labels(terms), images, row)
-
-
-def _labels(terms: Iterable[str]) -> tuple[str, ...]:
-    """The headings of ``Heading/qualifier/qualifier`` terms."""
-    headings = (cell(term.split("/")[0]) for term in terms)
-    return tuple(dict.fromkeys("No Finding" if heading == "normal" else heading for heading in headings if heading))
-
-
-def _unpacked(folder: Path) -> Iterator[tuple[str, bytes | None]]:
-    """(name, bytes) of each XML file, None where it is no plain file (a FIFO would block for ever)."""
-    for entry in os.scandir(folder):
-        if not entry.name.endswith(".xml") or entry.name.startswith("."):
-            continue
-        data = None
-        if entry.is_file():
-            with contextlib.suppress(OSError), open(entry.path, "rb") as file:
-                data = file.read(MAX_REPORT + 1)
-        yield entry.name, data
-
-
-class _Bounded:
-    """A stream that ends with an error after so many bytes, however small the archive that makes them."""
-
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
-        self._stream, self._left = stream, limit
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise OverflowError
-        return data
-
-
-def _archived(path: Path) -> list[tuple[str, bytes | None]]:
-    """(name, bytes) of each XML member; nothing is written to disk."""
-    files: list[tuple[str, bytes | None]] = []
-    try:
-        with gzip.open(path) as unzipped:
-            stream = _Bounded(unzipped, MAX_ARCHIVE)
-            # "r|" reads block by block: with "r:" one header could ask for gigabytes at once
-            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
-                for number, member in enumerate(archive, start=1):
-                    _check_member(path, number, member)
-                    name = PurePosixPath(member.name).name
-                    if member.isfile() and name.endswith(".xml") and not name.startswith("."):
-                        content = archive.extractfile(member)
-                        files.append((name, content.read(MAX_REPORT + 1) if content else None))
-            while stream.read(2**16):  # to the end: only there gzip compares the checksum
-                pass
-    except OverflowError:
-        raise BadInputError(f"{path}: unpacked it has more than {MAX_ARCHIVE >> 20} MiB, refused. Download it again.") from None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "damaged, or not a .tgz"
-        raise BadInputError(f"{path}: the archive cannot be read ({reason}). Download it again.") from None
-    return files
-
-
-def _check_member(path: Path, number: int, member: tarfile.TarInfo) -> None:
-    """Refuse the archive for what an honest one never holds; nothing is unpacked, but what else it holds is no report."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        wrong = "climbs out of it"
-    elif not (member.isfile() or member.isdir()):
-        wrong = "is a link or a device"
-    elif member.size > MAX_REPORT:
-        wrong = f"has more than {MAX_REPORT >> 20} MiB"
-    elif number > MAX_MEMBERS:
-        wrong = f"is one more than {MAX_MEMBERS:,}"
-    else:
-        return
-    raise BadInputError(f"{path}: member {number} of the archive {wrong}; the archive is refused. Download it again from Open-I.")
-
-
-# --- the Kaggle copy --------------------------------------------------------------------------------------------------
-
-
 def _csv_films(root: Path) -> tuple[list[_Film], list[Quarantined]]:
     reports = _csv_reports(root / REPORTS)
     table = read_table(root / PROJECTIONS, ["uid", "filename", "projection"])
@@ -373,7 +155,7 @@ def _csv_films(root: Path) -> tuple[list[_Film], list[Quarantined]]:
     quarantined = list(table.quarantined)
     for row, values in table.rows:
         uid, file, view = (cell(values[name]) for name in ("uid", "filename", "projection"))
-        if not _UID.fullmatch(uid) or not _IMAGE.fullmatch(file):
+        if not UID.fullmatch(uid) or not IMAGE_ID.fullmatch(file):
             quarantined.append(Quarantined(row, "the uid or the filename is empty or not a plain name"))
         elif view.lower() not in VIEWS:
             quarantined.append(Quarantined(row, "the projection is not Frontal or Lateral"))
@@ -389,7 +171,7 @@ def _csv_reports(path: Path) -> dict[str, OpenIReport | str]:
     reports: dict[str, OpenIReport | str] = {}
     for row, values in table.rows:
         uid, findings, impression = (cell(values[name]) for name in ("uid", "findings", "impression"))
-        labels = _labels(as_text(values.get("Problems")).split(";"))
+        labels = headings(as_text(values.get("Problems")).split(";"))
         report = OpenIReport(f"CXR{uid}", findings, impression, labels, (), row)
         first = reports.setdefault(uid, report)
         if isinstance(first, OpenIReport) and replace(report, row=first.row) != first:

@@ -4,8 +4,8 @@
 references to earlier studies in these reports are not found, and a count of zero means nothing. ``data.prompt=labels``
 makes English prompts of the data set's labels instead; translated reports can be read with ``data=table``.
 
-The images are 16-bit PNG. This reader looks for them and opens none: how they become 8-bit is decided by
-:mod:`cxrguard.data.images`.
+The images are 16-bit PNG, which :mod:`cxrguard.data.images` refuses: convert them to 8 bits first, with a window that you choose
+and under the same names. This reader looks for them and opens none.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cxrguard.data.open_i import cell, check_choices
 from cxrguard.data.records import Quarantined, ReportRecord
-from cxrguard.data.table import read_table
+from cxrguard.data.settings import data_root, one_of, some_of
+from cxrguard.data.table import cell, read_table
 from cxrguard.errors import BadInputError
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
@@ -64,7 +64,8 @@ class PadchestReader:
 
     def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows); warns that Spanish reports are not sanitized."""
-        views = check_choices(self.prompt, PROMPTS, self.views, VIEWS)
+        one_of("data.prompt", self.prompt, PROMPTS)
+        views = some_of("data.views", self.views, VIEWS)
         root = _check(self.root)
         table = read_table(root / TABLE, _NEEDED)
         folders = _Folders(root)
@@ -92,11 +93,7 @@ class PadchestReader:
 
 def _check(root: str) -> Path:
     """Return the root, or raise one clear message for what is missing."""
-    if not root:
-        raise BadInputError(f"No data directory is given. Set data.root=/path/to/padchest (it holds {TABLE} and the images).")
-    directory = Path(root).expanduser()
-    if not directory.is_dir():
-        raise BadInputError(f"{directory}: there is no such directory. Set data.root to the one that holds {TABLE}.")
+    directory = data_root(root, "padchest", f"{TABLE} and the images")
     if (directory / TABLE).is_file():
         return directory
     packed = f"Unpack {TABLE}.gz with gunzip." if (directory / f"{TABLE}.gz").is_file() else "Download it from BIMCV's PadChest page."

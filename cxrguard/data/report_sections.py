@@ -2,7 +2,9 @@
 
 A header stands after a newline and a space, is written in capitals (with spaces and ``()/,-``) and ends in a colon and
 white space. Its line is skipped before the next header is looked for, as the authors do; so a header straight below an
-empty one is not seen unless a space follows the empty one's colon (in MIMIC-CXR it does).
+empty one is not seen unless a space follows the empty one's colon (in MIMIC-CXR it does). Cuts and names agree with their
+``section_parser.py`` (github.com/MIT-LCP/mimic-cxr) but for "ndication", which they take for an impression. Left out are their
+hand-made exceptions for 54 studies, and their last resort, the comparison section.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
+from cxrguard.data.settings import PROMPTS, section_prompt
 from cxrguard.errors import BadInputError, CxrguardError
 
 ARCHIVE = "mimic-cxr-reports.zip"
-PROMPTS = ("impression", "findings", "both")
 _HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 _BREAK = "\n \n"
 _IMPRESSION, _FINDINGS, _LAST = "impression", "findings", "last_paragraph"
@@ -103,22 +105,19 @@ def normalise_name(header: str) -> str:
 
 
 def choose_prompt(report: str, prompt: str) -> str:
-    """The text of ``report`` to train on, its white space made single spaces; "" if it has none.
+    """The text of ``report`` to train on, each section's white space made single spaces; "" if it has none.
 
     Args:
         report: a whole report.
-        prompt: ``impression`` (the last one, else the last findings), ``findings`` (else the impression) or ``both``
-            (findings before impression); each falls back on the last paragraph.
+        prompt: see :func:`~cxrguard.data.settings.section_prompt`; of several sections of a name the last, and where neither is, the
+            last paragraph.
 
     """
     if prompt not in PROMPTS:
         raise ValueError(f"prompt must be one of {', '.join(PROMPTS)}")
     sections = split_sections(report)
     impression, findings, last = (_last(sections, name) for name in (_IMPRESSION, _FINDINGS, _LAST))
-    if prompt == "both":
-        return " ".join(part for part in (findings, impression) if part) or last
-    first, second = (impression, findings) if prompt == "impression" else (findings, impression)
-    return first or second or last
+    return section_prompt(prompt, findings, impression) or last
 
 
 def _last(sections: Sequence[Section], name: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.errors import BadInputError
 
+_MISSING = frozenset(("nan", "none", "null", "n/a", "<na>"))
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z_ \[\]()#/-]{0,39}\d{0,2}\]?")
 
 
@@ -138,6 +139,12 @@ def as_text(value: object) -> str:
         return ""
     text = str(value).strip()
     return text if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text) else ""
+
+
+def cell(value: object) -> str:
+    """As :func:`as_text`; "" also for the words that pandas and spreadsheets write where a value is missing."""
+    text = as_text(value)
+    return "" if text.lower() in _MISSING else text
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrguard.data.chexpert_plus import LABELS, TABLE, ChexpertPlusReader, read_labels
+from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.chexpert_plus import TABLE, ChexpertPlusReader, read_labels
 from cxrguard.errors import BadInputError
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
@@ -156,7 +157,7 @@ def test_labels(tmp_path: Path) -> None:
     (root / "chexbert_labels" / "impression_fixed.json").write_text("\n".join([*lines, ""]), encoding="utf-8-sig")
     assert [r.labels for r in ChexpertPlusReader(str(root)).read()[0]] == [("Edema", "Support Devices"), ()]
     assert all(r.labels == () for r in ChexpertPlusReader(str(root), prompt="findings").read()[0])  # that file is not there
-    assert len(LABELS) == 14
+    assert len(CHEXPERT_LABELS) == 14
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '"sentinel"', '{"path": "sentinel"}', "1", "[" * 100_000])

@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from cxrguard.data import mimic_cxr_jpg, report_sections
-from cxrguard.data.mimic_cxr_jpg import FINDINGS, LABEL_TABLES, METADATA, SPLIT, MimicCxrJpgReader
+from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.mimic_cxr_jpg import LABEL_TABLES, METADATA, SPLIT, MimicCxrJpgReader
 from cxrguard.data.report_sections import ARCHIVE
 from cxrguard.errors import BadInputError
 
@@ -74,9 +75,9 @@ def write_tables(root: Path, films: Sequence[Film], packed: bool = False) -> Non
     splits = [[dicom(f.number), f.study, f.subject, f.split] for f in films]
     write_table(root / SPLIT, [["dicom_id", "study_id", "subject_id", "split"], *splits], packed)
     studies = {f.study: f for f in reversed(films)}
-    labels = [[f.subject, f.study, *(f.labels.get(name, "") for name in FINDINGS)] for f in studies.values()]
+    labels = [[f.subject, f.study, *(f.labels.get(name, "") for name in CHEXPERT_LABELS)] for f in studies.values()]
     for name in LABEL_TABLES.values():
-        write_table(root / name, [["subject_id", "study_id", *FINDINGS], *labels], packed)
+        write_table(root / name, [["subject_id", "study_id", *CHEXPERT_LABELS], *labels], packed)
 
 
 def write_files(root: Path, films: Sequence[Film]) -> None:
@@ -161,7 +162,7 @@ def test_choices_of_view_split_prompt_and_labels(root: Path) -> None:
     assert [r.row for r in read(root, split=["train"])[0]] == [1, 3]
     assert [r.row for r in read(root, split=["validate", "test"])[0]] == [4, 6]
     assert read(root, prompt="findings")[0][0].prompt == "Effusion seen 1."
-    assert read(root, prompt="both")[0][0].prompt == "Effusion seen 1. Clear now 1, unchanged."
+    assert read(root, prompt="both")[0][0].prompt == "Effusion seen 1.\nClear now 1, unchanged."
     assert read(root, labels=None)[0][0].labels == ()
     edit(root / LABEL_TABLES["negbio"], "1.0", "-1.0")
     assert read(root, labels="negbio") != read(root, labels="chexpert")

@@ -17,9 +17,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxrguard.data import open_i
+from cxrguard.data import open_i, open_i_reports
 from cxrguard.data.images import load_pixels
-from cxrguard.data.open_i import OpenIReader, parse_report, read_reports, write_prompt
+from cxrguard.data.open_i import OpenIReader
+from cxrguard.data.open_i_reports import parse_report, read_reports
 from cxrguard.data.prepare import load_images
 from cxrguard.errors import BadInputError
 
@@ -117,12 +118,6 @@ def test_the_archive_as_it_is_equals_the_directory(tmp_path: Path) -> None:
     assert OpenIReader(str(root), views=None).read() == unpacked
 
 
-def test_sections_asked_for() -> None:
-    assert write_prompt("impression", "f", "i") == "i" and write_prompt("impression", "f", "") == "f"
-    assert write_prompt("findings", "f", "i") == "f" and write_prompt("findings", "", "i") == "i"
-    assert write_prompt("both", "f", "i") == "f\ni" and write_prompt("both", "", "i") == "i"
-
-
 def test_reports_without_text_are_quarantined(tmp_path: Path) -> None:
     root = make_xml(tmp_path / "d")
     (root / "ecgen-radiology" / "1.xml").write_text(xml(1, IMAGES[1], findings=" \n"))
@@ -168,7 +163,7 @@ def test_a_bad_report_is_quarantined_by_number_and_without_text(tmp_path: Path, 
 
 
 def test_declarations_never_reach_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_i.ElementTree, "fromstring", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr(open_i_reports.ElementTree, "fromstring", lambda _: pytest.fail("parsed"))
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         assert "refused" in str(parse_report(BOMB.encode(encoding), 1)) or "UTF-8" in str(parse_report(BOMB.encode(encoding), 1))
 
@@ -238,9 +233,9 @@ def test_archives_that_explode_are_refused(tmp_path: Path, monkeypatch: pytest.M
     large = pack(tmp_path / "large.tgz", {"1.xml": bytes(2**24)})
     refused(lambda: read_reports(large), "member 1", "MiB")
     many = pack(tmp_path / "many.tgz", {f"{i}.xml": b"" for i in range(40)})
-    monkeypatch.setattr(open_i, "MAX_MEMBERS", 30)
+    monkeypatch.setattr(open_i_reports, "MAX_MEMBERS", 30)
     refused(lambda: read_reports(many), "member 31", "30")
-    monkeypatch.setattr(open_i, "MAX_ARCHIVE", 2**20)
+    monkeypatch.setattr(open_i_reports, "MAX_ARCHIVE", 2**20)
     total = pack(tmp_path / "total.tgz", {f"{i}.xml": bytes(2**19) for i in range(4)})
     refused(lambda: read_reports(total), "1 MiB")
     header = tarfile.TarInfo("1.xml")  # tarfile itself reads these at once

@@ -27,7 +27,7 @@ def test_a_report_in_the_data_sets_form() -> None:
     assert names(REPORT) == ["preamble", "examination", "indication", "comparison", "findings", "impression"]
     assert choose_prompt(REPORT, "impression") == "No acute disease."
     assert choose_prompt(REPORT, "findings") == "The lungs are clear. Time: 10:30. No effusion."
-    assert choose_prompt(REPORT, "both") == "The lungs are clear. Time: 10:30. No effusion. No acute disease."
+    assert choose_prompt(REPORT, "both") == "The lungs are clear. Time: 10:30. No effusion.\nNo acute disease."
 
 
 def test_without_headers_the_last_paragraph_is_all_after_the_first_blank_line() -> None:
@@ -45,7 +45,7 @@ def test_what_has_no_prompt(report: str) -> None:
 
 def test_the_last_impression_counts_and_empty_ones_do_not() -> None:
     twice = "\n IMPRESSION: Old.\n \n FINDINGS: Seen.\n \n IMPRESSION: New.\n"
-    assert choose_prompt(twice, "impression") == "New." and choose_prompt(twice, "both") == "Seen. New."
+    assert choose_prompt(twice, "impression") == "New." and choose_prompt(twice, "both") == "Seen.\nNew."
     emptied = twice + " \n IMPRESSION: \n \n FINDINGS: \n"
     assert choose_prompt(emptied, "impression") == "New." and choose_prompt(emptied, "findings") == "Seen."
 
@@ -121,12 +121,12 @@ PIECES = st.one_of(st.sampled_from(["\n ", "\n \n", "\n", "\r\n", ": ", "FINDING
 
 
 @given(st.lists(PIECES, max_size=30).map("".join), st.sampled_from(PROMPTS))
-def test_any_text_yields_its_own_words_on_one_line(report: str, prompt: str) -> None:
+def test_any_text_yields_its_own_words_a_section_a_line(report: str, prompt: str) -> None:
     sections = split_sections(report)
     whole = report.replace("\r\n", "\n").replace("\r", "\n")
     assert sections and all(s.text in whole for s in sections)
     chosen = choose_prompt(report, prompt)
-    assert chosen == " ".join(chosen.split())
+    assert chosen == "\n".join(" ".join(line.split()) for line in chosen.splitlines())
     if prompt != "both":
         assert chosen in " ".join(report.split())
 
