@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from callbacks.runtime import quiet_libraries
+from callbacks.runtime import is_first_process, quiet_libraries
 from cxrguard.errors import CxrguardError
+from cxrguard.termination import ended_cleanly
 
 
 def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
@@ -23,8 +27,26 @@ def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
     from cxrguard.data.datamodule import ReportDataModule
 
     sizes = {name: cfg.data[name] for name in ("batch_size", "image_size", "heldout_fraction", "max_bad_fraction")}
-    arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, "out_dir": run_dir, **sizes, **overrides}
+    sizes["window"] = cfg.data.get("window")  # data without image files has none
+    sizes["count_duplicates"] = bool(cfg.data.get("duplicates"))
+    places = {"out_dir": run_dir, "cache_dir": cache_dir(cfg, run_dir)}
+    arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, **places, **sizes, **overrides}
     return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
+
+
+def cache_dir(cfg: DictConfig, run_dir: Path) -> Path:
+    """Where images, latents and hidden states are kept: ``cache.dir``, or the run's own that is removed at its end."""
+    return Path(cfg.cache.dir).expanduser() if cfg.cache.dir else run_dir / "cache"
+
+
+@contextmanager
+def own_cache_removed(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
+    """A cache of the run's own is gone after it; a run that was killed finds it again."""
+    try:
+        yield
+    finally:
+        if not cfg.cache.dir and is_first_process():
+            shutil.rmtree(cache_dir(cfg, run_dir), ignore_errors=True)
 
 
 def build_replication(cfg: DictConfig) -> Any:
@@ -44,7 +66,9 @@ def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
         return None
     merged = OmegaConf.merge(cfg, {"data": {"reader": {"views": list(cfg.base_stage.views)}}})
     assert isinstance(merged, DictConfig)
-    data = build_data(merged, run_dir / "base_stage", canaries=CanarySettings(n=0), heldout_fraction=0.05)
+    stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05}
+    stage |= {"cache_dir": cache_dir(cfg, run_dir), "count_duplicates": False}
+    data = build_data(merged, run_dir / "base_stage", **stage)
     trainer = instantiate(cfg.trainer, _partial_=True, max_steps=cfg.base_stage.max_steps, logger=False, enable_checkpointing=False)
     return BaseStage(data, trainer, cfg.base_stage.max_steps)
 
@@ -81,6 +105,18 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
     )
 
 
+def refuse_in_a_sweep(cfg: DictConfig) -> None:
+    """End with status 2 for what cannot be done with ``-m``."""
+    wrong = ""
+    if cfg.gate.enforce:
+        wrong = "gate.enforce=true would end a sweep at its first refusal; leave it out with -m, run cxrguard gate after"
+    if str(cfg.trainer.devices) not in ("1", "auto") or int(cfg.trainer.get("num_nodes", 1)) != 1:
+        wrong = "a sweep (-m) runs its jobs in one process each; with several devices start each job by itself, then cxrguard report DIR"
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        sys.exit(2)
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run one job; in a sweep a failed job is written down and returns NaN, so that the others go on."""
@@ -89,17 +125,14 @@ def main(cfg: DictConfig) -> float:
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeping and cfg.gate.enforce:
-        print(
-            "error: gate.enforce=true would end a sweep at its first refusal; leave it out with -m, run cxrguard gate after",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    if sweeping:
+        refuse_in_a_sweep(cfg)
     try:
-        value, passed = run_job(lambda: build_job(cfg, run_dir), run_dir, int(cfg.seed), cfg.optimized_metric, sweeping)
+        with ended_cleanly(), own_cache_removed(cfg, run_dir):
+            value, passed = run_job(lambda: build_job(cfg, run_dir), run_dir, int(cfg.seed), cfg.optimized_metric, sweeping)
     except CxrguardError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_status", 1))
     if cfg.gate.enforce and not passed:
         sys.exit(3)
     return value

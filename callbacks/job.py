@@ -6,7 +6,6 @@ import copy
 import math
 import time
 import traceback
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
+from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
 from callbacks.keep_metrics import KeepMetrics
-from callbacks.probe import ProbeCallback
-from callbacks.runtime import choose_device, progress_callback
+from callbacks.probe import ProbeCallback, seen_by
+from callbacks.runtime import choose_device, is_first_process, progress_callback
+from callbacks.stop import StopOnSignal, StoppedError
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
@@ -29,7 +30,7 @@ from cxrguard.audit.summary import summary_table
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
 from cxrguard.diffusion.denoiser import Denoiser, UNetDenoiser
-from cxrguard.diffusion.export import export_pipeline
+from cxrguard.diffusion.export import export_adapters, export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.module import DiffusionModule
 from cxrguard.diffusion.sampling import Sampler
@@ -78,14 +79,16 @@ def run_job(build: Callable[[], Job], run_dir: Path, seed: int, metric: str, swe
 
     """
     status: dict[str, Any] = {"status": "running", "error": None, "seed": seed}
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json_private(run_dir / "status.json", status)
+    write_status(run_dir, status)
     try:
         audit = run(build())
+    except (StoppedError, SystemExit, KeyboardInterrupt) as stopped:  # the others of a sweep are not begun either
+        write_status(run_dir, status | {"status": "stopped", "error": str(stopped) if isinstance(stopped, StoppedError) else None})
+        raise
     except Exception as error:
         # The message of an unknown error may quote data, so only its type is kept.
         known = str(error) if isinstance(error, CxrguardError) else f"{type(error).__name__} (see the terminal)"
-        write_json_private(run_dir / "status.json", status | {"status": "failed", "error": known})
+        write_status(run_dir, status | {"status": "failed", "error": known})
         if not sweeping:
             raise
         print(f"error: {known}", flush=True)
@@ -94,18 +97,27 @@ def run_job(build: Callable[[], Job], run_dir: Path, seed: int, metric: str, swe
         return math.nan, False
     finally:
         finish_wandb()
-    write_json_private(run_dir / "status.json", status | {"status": "done"})
+    if audit is None:
+        return math.nan, True
+    write_status(run_dir, status | {"status": "done"})
     value = lookup(audit, metric)
     return (math.nan if value is None else float(value)), bool(audit["verdict"]["pass"])
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Fit, audit and export; returns the audit."""
+def write_status(run_dir: Path, status: dict[str, Any]) -> None:
+    """``status.json``; of several processes the first one's."""
+    if is_first_process():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_json_private(run_dir / "status.json", status)
+
+
+def run(job: Job) -> dict[str, Any] | None:
+    """Fit, audit and export; returns the audit, or None in all processes but the first."""
     start = time.perf_counter()
     config = job.config
     checkpoint = resolve_checkpoint(config["ckpt_path"], job.run_dir)
     device = choose_device(str(config["trainer"]["accelerator"]))
-    parts = load_pipeline(str(config["model"]["source"]), device)
+    parts = load_pipeline(config["model"]["source"], device, config["model"]["schedule"])
     study = job.data.encode(parts)
     check_setting(study, parts, int(job.data.image_size))
     base = fit_base_stage(job, parts, study) if job.base_stage else []
@@ -113,12 +125,17 @@ def run(job: Job) -> dict[str, Any]:
     module = job.make_module(parts, seed=config["seed"]).to(device)
     schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
-    with module.judged() as denoiser:
-        check_probes(evaluator, denoiser, job.probes)
-    loss_before = module.heldout_loss(job.data.val_dataloader())
+    loss_before = math.nan
+    if is_first_process():
+        with module.judged() as denoiser:
+            check_probes(evaluator, denoiser, job.probes)
+        loss_before = module.heldout_loss(job.data.val_dataloader())
     trainer = build_trainer(job, resuming=checkpoint is not None)
     fit_start = time.perf_counter()
-    trainer.fit(module, train_dataloaders=job.data.train_dataloader(), ckpt_path=checkpoint)
+    batches = job.data.train_dataloader(trainer.global_rank, trainer.world_size)
+    trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
+    if not trainer.is_global_zero:
+        return None
     module.to(device)
     facts = RunFacts(
         config=config,
@@ -136,8 +153,9 @@ def run(job: Job) -> dict[str, Any]:
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
-        audit = finish_run(job.run_dir, evaluator, denoiser, job.probes, study, facts, job.replication)
+        audit = finish_run(job.run_dir, seen_by(evaluator, module), denoiser, job.probes, study, facts, job.replication)
         export_pipeline(parts, job.run_dir / "pipeline")
+        export_adapters(parts, job.run_dir / "lora")
     _log_final(trainer.loggers, audit)
     Console().print(summary_table(audit, job.run_dir))
     return audit
@@ -155,8 +173,7 @@ def check_setting(study: Study, parts: PipelineParts, image_size: int) -> None:
             "the run has nothing to judge with; set canaries.n and canaries.n_controls above 0. Without canaries the extraction rate, each "
             "detector's AUC, TPR, threshold and exposure would be null, without controls also spillover, and the verdict could only refuse"
         )
-    side = parts.unet.config.sample_size
-    expected = side * 2 ** (len(parts.vae.config.block_out_channels) - 1) if isinstance(side, int) else image_size
+    expected = parts.image_size or image_size
     if image_size != expected:
         raise CxrguardError(
             f"data.image_size={image_size}, but the model generates {expected} pixels a side; set data.image_size={expected}"
@@ -209,13 +226,17 @@ def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[Prompte
     stage.data.out_dir.mkdir(parents=True, exist_ok=True)
     stage.data.reader = WithoutPatients(stage.data.reader, study.subjects())
     members = stage.data.encode(parts).members
-    module = job.make_module(parts, seed=job.config["seed"] + 1, ema_decay=0.0)
+    module = job.make_module(parts, seed=job.config["seed"] + 1, ema_decay=0.0, unet="full", text_encoder="frozen")
     print(f"base stage: {len(members)} images of other patients, {stage.steps} steps", flush=True)
     progress = progress_callback()
     trainer = stage.make_trainer(
-        accelerator=_accelerator(job), callbacks=[progress], enable_progress_bar=False, default_root_dir=str(job.run_dir)
+        accelerator=_accelerator(job),
+        callbacks=[progress],
+        enable_progress_bar=False,
+        default_root_dir=str(job.run_dir),
+        use_distributed_sampler=False,
     )
-    trainer.fit(module, train_dataloaders=stage.data.train_dataloader())
+    trainer.fit(module, train_dataloaders=stage.data.train_dataloader(trainer.global_rank, trainer.world_size))
     module.to(next(parts.vae.parameters()).device)
     return members
 
@@ -227,35 +248,25 @@ def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
     if job.make_wandb:
         loggers.append(job.make_wandb(config=without_paths(job.config)))
     progress = progress_callback()
-    callbacks = [*kept, *job.callbacks, progress]
     return job.make_trainer(
-        accelerator=_accelerator(job), callbacks=callbacks, logger=loggers, default_root_dir=str(job.run_dir), enable_progress_bar=False
+        accelerator=_accelerator(job),
+        callbacks=[*kept, *job.callbacks, progress, StopOnSignal()],
+        plugins=[AtomicCheckpointIO()] if _saves_one_file(str(job.config["trainer"]["strategy"])) else [],
+        logger=loggers,
+        default_root_dir=str(job.run_dir),
+        enable_progress_bar=False,
+        use_distributed_sampler=False,  # the datamodule's own takes turns, so that the global batches stay the same
     )
+
+
+def _saves_one_file(strategy: str) -> bool:
+    """FSDP and DeepSpeed write directories of their own, and DeepSpeed refuses another way to write."""
+    return not strategy.startswith(("fsdp", "deepspeed"))
 
 
 def _accelerator(job: Job) -> str:
     """The trainer runs where the frozen parts lie."""
     return "cpu" if choose_device(str(job.config["trainer"]["accelerator"])) == "cpu" else "gpu"
-
-
-def resolve_checkpoint(ckpt_path: str | None, run_dir: Path) -> str | None:
-    """A checkpoint file; ``last`` is the run directory's own, and without one the run starts afresh and says so.
-
-    Raises:
-        CxrguardError: the file does not exist, or is no whole checkpoint.
-
-    """
-    if ckpt_path is None:
-        return None
-    path = run_dir / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise CxrguardError(f"ckpt_path={ckpt_path}: {path} is no checkpoint, or was cut off while it was written; give another one")
-    if path.is_file():
-        return str(path)
-    if ckpt_path == "last":
-        print("ckpt_path=last: this run directory has no checkpoint, so the run starts afresh (set hydra.run.dir to go on)", flush=True)
-        return None
-    raise CxrguardError(f"ckpt_path={ckpt_path}: no such file; give a checkpoint, or 'last' with the run's own hydra.run.dir")
 
 
 def _log_final(loggers: list[Any], audit: dict[str, Any]) -> None:

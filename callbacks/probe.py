@@ -78,10 +78,23 @@ class ProbeCallback(pl.Callback):
         start = time.perf_counter()
         if self._round is None:
             self._look_at(self._choose(trainer))
-        row, canaries = self._measure(pl_module, trainer.global_step)
+        loss = self._train_loss(trainer)
+        if trainer.is_global_zero:
+            row, canaries = self._measure(pl_module, trainer.global_step, loss)
+            self._report(trainer, row, canaries)
+        else:
+            row = {"step": trainer.global_step}  # only the first process's curves are written
         self.curves.append(row)
-        self._report(trainer, row, canaries)
+        trainer.strategy.barrier("probes")
         self.seconds += time.perf_counter() - start
+
+    def _train_loss(self, trainer: pl.Trainer) -> float | None:
+        """The mean since the last round, over all processes."""
+        if not self._losses:
+            return None
+        mean = sum(self._losses) / len(self._losses)
+        self._losses = []
+        return mean if trainer.world_size == 1 else float(trainer.strategy.reduce(torch.tensor(mean), reduce_op="mean"))
 
     def _choose(self, trainer: pl.Trainer) -> Round:
         """What every round looks at."""
@@ -112,22 +125,22 @@ class ProbeCallback(pl.Callback):
         self._heldout = lambda: _subset(every(), images)
 
     @torch.no_grad()
-    def _measure(self, module: DiffusionModule, step: int) -> tuple[dict[str, Any], Generated]:
+    def _measure(self, module: DiffusionModule, step: int, train_loss: float | None) -> tuple[dict[str, Any], Generated]:
         assert self._evaluator is not None
         with module.judged() as denoiser:
-            detectors = {probe.name: planted_auc(self._evaluator, denoiser, probe) for probe in self._probes}
-            canaries = self._evaluator.generate(denoiser, "canaries", 1)
-            controls = self._evaluator.generate(denoiser, "controls", 1)
+            evaluator = seen_by(self._evaluator, module)
+            detectors = {probe.name: planted_auc(evaluator, denoiser, probe) for probe in self._probes}
+            canaries = evaluator.generate(denoiser, "canaries", 1)
+            controls = evaluator.generate(denoiser, "controls", 1)
         row = {
             "step": step,
-            "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
+            "train_loss": train_loss,
             "heldout_loss": module.heldout_loss(heldout := self._heldout()),
             "n": {"canaries": len(canaries.pixels), "controls": len(controls.pixels), "heldout": len(heldout.dataset)},
             "extraction_rate": canaries.rate("pixels", "own", 1),
             "spillover_rate": controls.rate("pixels", "any", 1),
             "detectors": detectors,
         }
-        self._losses = []
         return row, canaries
 
     def _report(self, trainer: pl.Trainer, row: dict[str, Any], canaries: Generated) -> None:
@@ -140,6 +153,11 @@ class ProbeCallback(pl.Callback):
         save_grid(canaries.pixels[:, 0], self._samples_dir / f"step_{row['step']:06d}.png")
         log_images(trainer.loggers, "samples", to_grid(without_replays(canaries)), row["step"])
         trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]
+
+
+def seen_by(evaluator: Evaluator, module: DiffusionModule) -> Evaluator:
+    """The evaluator with the prompts as the module's text encoder reads them now."""
+    return evaluator.encoded_again() if module.train_text_encoder else evaluator
 
 
 def _subset(loader: Any, rows: list[int]) -> DataLoader[Any]:

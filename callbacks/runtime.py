@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cxrguard.errors import CxrguardError
@@ -19,6 +20,7 @@ _NOISE = (
     ".*checkpoint directory.*exists and is not empty.*",
     ".*Experiment logs directory.*",
     ".*requires torchvision.*",
+    ".*in eval mode at the start of training.*",  # a text encoder that is trained without dropout
     ".*smaller than the logging interval.*",
     ".*steps_offset.*",
     ".*LeafSpec.*is deprecated.*",
@@ -62,6 +64,11 @@ def choose_device(accelerator: str) -> str:
             "use trainer.accelerator=cpu, or install a CUDA build of torch (make install TORCH_INDEX=...)"
         )
     return "cuda" if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available() else "cpu"
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that judges and writes: the only one, or rank 0 of several."""
+    return int(rank_zero_only.rank) == 0
 
 
 class LineProgress(pl.Callback):
@@ -112,5 +119,7 @@ def _state(trainer: pl.Trainer, outputs: Any) -> str:
 
 
 def progress_callback() -> pl.Callback:
-    """A live bar on a terminal, a few lines elsewhere."""
+    """A live bar on a terminal, a few lines elsewhere; nothing in all processes but the first."""
+    if not is_first_process():
+        return pl.Callback()
     return StepBar() if sys.stdout.isatty() else LineProgress()

@@ -14,6 +14,15 @@ class BadInputError(CxrguardError):
     """Input data (a table, a directory, an image) cannot be used."""
 
 
+class ImageError(CxrguardError):
+    """One image cannot be used."""
+
+    @property
+    def reason(self) -> str:
+        """Why; fits after "the image " and never holds a file name."""
+        return str(self)
+
+
 class ModelError(CxrguardError):
     """A model directory cannot be used (missing part, pickled weights, custom code)."""
 

@@ -6,8 +6,9 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -118,10 +119,8 @@ def v_pipeline_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_train(
-    directory: Path, *overrides: str, small: bool = True, threads: int = 1, timeout: int = 900
-) -> subprocess.CompletedProcess[str]:
-    """Run ``train.py`` in ``directory``, as a user would."""
+def train_command(directory: Path, overrides: tuple[str, ...], small: bool, threads: int) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of a run in ``directory``, as a user would start it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | {
         "OMP_NUM_THREADS": str(threads),
         "CXRGUARD_KEY_FILE": str(directory.parent / "key"),  # one for all runs
@@ -132,8 +131,37 @@ def run_train(
     phantoms = not any(o.startswith(("data=", "experiment=nih")) for o in overrides)
     defaults = [o for o in SMALL if phantoms or not o.startswith("data.reader.")] if small else []
     flags = [o for o in overrides if o.startswith("-")]  # argparse takes no flag between overrides
-    command = [sys.executable, str(ROOT / "train.py"), *flags, *defaults, *(o for o in overrides if o not in flags)]
+    return [sys.executable, str(ROOT / "train.py"), *flags, *defaults, *(o for o in overrides if o not in flags)], environment
+
+
+def run_train(
+    directory: Path, *overrides: str, small: bool = True, threads: int = 1, timeout: int = 900
+) -> subprocess.CompletedProcess[str]:
+    """Run ``train.py`` in ``directory``."""
+    command, environment = train_command(directory, overrides, small, threads)
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start ``train.py`` in a directory and go on: ``start(directory, *overrides, environment={})``; ended after the test."""
+    processes = []
+
+    def begin(directory: Path, *overrides: str, environment: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[str]:
+        directory.mkdir(exist_ok=True)
+        command, own = train_command(directory, overrides, small=True, threads=1)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(command, cwd=directory, env=own | dict(environment), **streams))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from torch import Tensor
 from cxrguard.audit.extraction import Replays, chance_rate, find_replays, nearest, replay_threshold
 from cxrguard.audit.groups import Judged
 from cxrguard.diffusion.denoiser import Denoiser
-from cxrguard.diffusion.encoding import decode_latents
+from cxrguard.diffusion.encoding import decode_latents, encode_prompts
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.diffusion.sampling import Sampler
 from cxrguard.errors import BadInputError, CxrguardError
@@ -108,6 +108,12 @@ class Evaluator:
         fewer = copy.copy(self)
         fewer.judged = replace(self.judged, groups={name: self.judged.groups[name].take(chosen) for name, chosen in rows.items()})
         return fewer
+
+    def encoded_again(self) -> Evaluator:
+        """The same judge, with the prompts as the pipeline's text encoder reads them now: one that is trained has changed."""
+        other = copy.copy(self)
+        other.judged = self.judged.encoded_by(lambda prompts: encode_prompts(self.parts, prompts))
+        return other
 
     @property
     def calibration(self) -> dict[str, Any]:

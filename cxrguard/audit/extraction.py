@@ -12,13 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cxrguard.rows import Rows, block_rows
+
 MIN_NULL = 100
 
 
 def nearest(
-    samples: Float[Tensor, "n d"], training: Float[Tensor, "m d"], chunk: int = 512
+    samples: Float[Tensor, "n d"] | Rows, training: Float[Tensor, "m d"] | Rows, chunk: int = 512
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Mean squared distance to the nearest training image, and which it is.
+    """Mean squared distance to the nearest training image, and which it is, the first of equally near ones.
+
+    Memory does not depend on how many images there are: of either, a block is looked at at a time.
 
     Args:
         samples: flattened float images or latents, ``[N, D]``; integers are refused, since their differences wrap around.
@@ -30,15 +34,32 @@ def nearest(
         ValueError: there is no training image.
 
     """
-    if not (samples.is_floating_point() and training.is_floating_point()):
-        raise TypeError("distances need floating-point images: differences of integers wrap around")
     if len(training) == 0:
         raise ValueError("no training image to be nearest to")
-    found = [torch.cdist(part, training, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1) for part in samples.split(chunk)]
-    if not found:
-        return samples.new_zeros(0), torch.zeros(0, dtype=torch.int64)
-    distance = torch.cat([f.values for f in found]).square() / samples.shape[1]
-    return distance, torch.cat([f.indices for f in found])
+    parts = [_nearest_of_part(part, training) for part in samples.split(min(chunk, block_rows(samples)))]
+    if not parts:
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    distance = torch.cat([values for values, _ in parts]).square() / samples.shape[1]
+    return distance, torch.cat([indices for _, indices in parts])
+
+
+def _nearest_of_part(part: Float[Tensor, "n d"], training: Rows) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Euclidean distance to the nearest of all training images, block by block, and which it is."""
+    best: tuple[Tensor, Tensor] | None = None
+    start = 0
+    for block in training.split(block_rows(training)):
+        if not (part.is_floating_point() and block.is_floating_point()):
+            raise TypeError("distances need floating-point images: differences of integers wrap around")
+        # Without the matrix-product shortcut, which gives copies a distance above 0.
+        values, indices = torch.cdist(part, block, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+        found = values, indices + start
+        start += len(block)
+        if best is not None:
+            nearer = (values < best[0]) | values.isnan()
+            found = torch.where(nearer, values, best[0]), torch.where(nearer, found[1], best[1])
+        best = found
+    assert best is not None
+    return best
 
 
 def replay_threshold(null_distances: Float[Tensor, " n"], quantile: float = 0.01) -> float | None:
@@ -97,7 +118,7 @@ class Replays:
 
 def find_replays(
     samples: Float[Tensor, "n k d"],
-    training: Float[Tensor, "m d"],
+    training: Float[Tensor, "m d"] | Rows,
     own_index: Int[Tensor, " n"],
     threshold: float,
     own: Float[Tensor, "n d"] | None = None,

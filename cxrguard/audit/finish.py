@@ -131,13 +131,25 @@ def without_paths(value: Any) -> Any:
         return [without_paths(item) for item in value]
     if not isinstance(value, str):
         return value
-    name, equals, text = value.rpartition("=")
-    return f"{name}{equals}<path>" if "/" in text and (Path(text).exists() or text.startswith(("/", ".", "~"))) else value
+    starts = ("/", ".", "~", "{", "[")  # lists and mappings of an override may hold paths
+    name, equals, text = value.partition("=")
+    if not equals or value.startswith(starts):
+        name, equals, text = "", "", value
+    directory = text.partition("::")[0]  # of an assembled model's part
+    return f"{name}{equals}<path>" if "/" in text and (Path(directory).exists() or text.startswith(starts)) else value
+
+
+def model_name(source: Any) -> str:
+    """A model's source in one line, without paths: a pipeline's, or those of an assembled model's parts."""
+    shown = without_paths(source)
+    if not isinstance(shown, dict):
+        return str(shown)
+    return ", ".join(f"{part} {shown[part]}" for part in ("unet", "vae", "text_encoder", "tokenizer") if isinstance(shown.get(part), str))
 
 
 def config_hash(config: dict[str, Any], run_dir: Path) -> str:
     """Names a configuration: the same wherever the run lies, and however its overrides were spelled."""
-    values = {name: value for name, value in config.items() if name != "overrides"}
+    values = {name: value for name, value in config.items() if name not in ("overrides", "cache")}
     text = json.dumps(values, sort_keys=True, default=str).replace(json.dumps(str(run_dir))[1:-1], "<run>")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -156,8 +168,9 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
                 "patients": len({p.record.subject_id for p in study.members}),
                 "heldout": len(study.heldout),
                 "quarantined": study.n_quarantined,
+                "duplicates": study.duplicates,
             },
-            "model": str(shown["model"]["source"]),
+            "model": model_name(facts.config["model"]["source"]),
             "n_parameters": facts.n_parameters,
         },
         "config_hash": config_hash(facts.config, run_dir),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cxrguard.data.datamodule import to_pixel_values
+from cxrguard.data.cache import open_cache
+from cxrguard.data.encoded import CachedEncoder, ImageRows, to_pixel_values
 from cxrguard.data.prepare import PromptedRecord, Study
 from cxrguard.diffusion.encoding import encode_images, encode_prompts, token_layout
 from cxrguard.diffusion.loading import PipelineParts
@@ -16,15 +18,37 @@ from cxrguard.errors import BadInputError
 from cxrguard.probes.batch import ProbeBatch
 from cxrguard.probes.tokens import TokenLayout
 from cxrguard.randomness import numpy_generator, prompt_key
+from cxrguard.rows import FlatRows, Rows
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to write a group's prompts: ``states [N, L, D]``, a noise key each, and where their tokens lie."""
+    """One way to write a group's prompts: ``states [N, L, D]``, a noise key each, and where their tokens lie.
+
+    Where the text encoder is trained, ``prompts`` are encoded again by :meth:`Judged.encoded_by`, and ``base_states`` are what the
+    encoder made of them before; never written anywhere.
+    """
 
     states: Tensor
     keys: tuple[str, ...]
     tokens: TokenLayout | None = None
+    prompts: tuple[str, ...] = field(default=(), repr=False)
+    base_states: Tensor | None = None
+
+    def take(self, rows: list[int]) -> Variant:
+        """Some of the prompts."""
+        return Variant(
+            self.states[rows],
+            tuple(self.keys[i] for i in rows),
+            None if self.tokens is None else self.tokens[rows],
+            tuple(self.prompts[i] for i in rows) if self.prompts else (),
+            None if self.base_states is None else self.base_states[rows],
+        )
+
+    def encoded_by(self, encode: Callable[[Sequence[str]], Tensor]) -> Variant:
+        """With the states that the text encoder makes now."""
+        before = self.states if self.base_states is None else self.base_states
+        return replace(self, states=encode(self.prompts), base_states=before)
 
 
 @dataclass(frozen=True)
@@ -58,13 +82,11 @@ class Group:
     def take(self, rows: Sequence[int]) -> Group:
         """Some prompts of the group, in the wording that was trained on alone."""
         index = list(rows)
-        last = self.variants[-1]
-        variant = Variant(last.states[index], tuple(last.keys[i] for i in index), None if last.tokens is None else last.tokens[index])
         return replace(
             self,
             pixels=self.pixels[index] if self.has_images else self.pixels,
             latents=self.latents[index],
-            variants=(variant,),
+            variants=(self.variants[-1].take(index),),
             own_index=self.own_index[index],
             subjects=tuple(self.subjects[i] for i in index),
             repeats=tuple(self.repeats[i] for i in index),
@@ -79,11 +101,14 @@ class Group:
 
 @dataclass(frozen=True)
 class References:
-    """Training images, and the real held-out images whose distances set the thresholds, flattened per space."""
+    """Training images, and the real held-out images whose distances set the thresholds, flattened per space.
 
-    training: dict[str, Tensor]
-    null: dict[str, Tensor]
-    training_pixels: Tensor
+    They are looked at a block at a time, and so need not be in memory.
+    """
+
+    training: Mapping[str, Rows]
+    null: Mapping[str, Rows]
+    training_pixels: Rows
 
 
 @dataclass(frozen=True)
@@ -93,12 +118,20 @@ class Judged:
     groups: dict[str, Group]
     references: References
     uncond_hidden_states: Tensor
+    base_uncond: Tensor | None = None
+
+    def encoded_by(self, encode: Callable[[Sequence[str]], Tensor]) -> Judged:
+        """The same prompts as the text encoder reads them now; ``encode`` gives hidden states ``[N, L, D]``."""
+        groups = {name: replace(g, variants=tuple(v.encoded_by(encode) for v in g.variants)) for name, g in self.groups.items()}
+        before = self.uncond_hidden_states if self.base_uncond is None else self.base_uncond
+        return replace(self, groups=groups, uncond_hidden_states=encode([""]), base_uncond=before)
 
     def batch(self, group: str, variant: int, seed: int, scheduler_config: object) -> ProbeBatch:
         """One variant of a group as a probe sees it."""
         g = self.groups[group]
         v = g.variants[variant]
-        return ProbeBatch(v.states, self.uncond_hidden_states, g.latents, v.keys, seed, scheduler_config, tokens=v.tokens)
+        batch = ProbeBatch(v.states, self.uncond_hidden_states, g.latents, v.keys, seed, scheduler_config, tokens=v.tokens)
+        return replace(batch, base_hidden_states=v.base_states, base_uncond=self.base_uncond)
 
 
 def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, base_stage: Sequence[PromptedRecord] = ()) -> Judged:
@@ -122,7 +155,7 @@ def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, 
     }
     if study.prompt_controls:
         groups["prompt_controls"] = _prompt_group(parts, study.prompt_controls, groups["controls"])
-    references = _references(parts, training, [*study.controls, *study.heldout])
+    references = _references(parts, training, [*study.controls, *study.heldout], study.cache_dir)
     return Judged(groups, references, encode_prompts(parts, [""]))
 
 
@@ -155,13 +188,20 @@ def _variants(parts: PipelineParts, samples: Sequence[PromptedRecord]) -> tuple[
     wordings = [[s.record.prompt for s in samples], [s.sanitized for s in samples]]
     if wordings[0] == wordings[1]:
         wordings.pop()
-    return tuple(Variant(encode_prompts(parts, w), tuple(prompt_key(p) for p in w), token_layout(parts.tokenizer, w)) for w in wordings)
+    return tuple(_variant(parts, wording) for wording in wordings)
 
 
-def _references(parts: PipelineParts, training: Sequence[PromptedRecord], real: Sequence[PromptedRecord]) -> References:
-    pixels = {name: to_pixel_values([s.pixels for s in samples]) for name, samples in (("training", training), ("null", real))}
-    flat = {
-        name: {"pixels": x.flatten(1), "latents": encode_images(parts, x.expand(-1, 3, -1, -1)).flatten(1).cpu()}
-        for name, x in pixels.items()
-    }
-    return References(flat["training"], flat["null"], pixels["training"])
+def _variant(parts: PipelineParts, prompts: list[str]) -> Variant:
+    keys = tuple(prompt_key(prompt) for prompt in prompts)
+    return Variant(encode_prompts(parts, prompts), keys, token_layout(parts.tokenizer, prompts), tuple(prompts))
+
+
+def _references(
+    parts: PipelineParts, training: Sequence[PromptedRecord], real: Sequence[PromptedRecord], cache_dir: Path | None
+) -> References:
+    pixels = {name: [s.pixels for s in samples] for name, samples in (("training", training), ("null", real))}
+    images = {name: ImageRows(each) for name, each in pixels.items()}
+    with open_cache(cache_dir) as cache:
+        encoder = CachedEncoder(parts, cache)
+        flat = {name: {"pixels": FlatRows(images[name]), "latents": FlatRows(encoder.latents(pixels[name]))} for name in pixels}
+    return References(flat["training"], flat["null"], images["training"])

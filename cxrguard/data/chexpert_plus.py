@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
 from cxrguard.data.table import as_text, cell, read_table
@@ -116,6 +117,7 @@ def _unusable(cells: dict[str, str], path: str, seen: set[str]) -> str:
     """Why the row cannot be used, or "". Never quotes the row."""
     checks = (
         (not cells[_PATIENT], "the patient id is empty"),
+        (leads_out(cells[_IMAGE]), OUT_OF_ROOT),
         (not _INSIDE.fullmatch(cells[_IMAGE]), "the image path is not a path inside the data set"),
         (cells[_KIND].lower() not in ("frontal", "lateral"), "frontal_lateral is not Frontal or Lateral"),
         (not cells[_FINDINGS] and not cells[_IMPRESSION], "the report has neither findings nor impression"),

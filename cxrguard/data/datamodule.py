@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,12 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cxrguard.data.cache import open_cache
+from cxrguard.data.duplicates import find_duplicates
+from cxrguard.data.encoded import CachedEncoder
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_study, plan, read_usable, sanitize_plan
-from cxrguard.data.records import Reader
-from cxrguard.diffusion.encoding import encode_images, encode_prompts
+from cxrguard.data.records import Reader, ReportRecord
+from cxrguard.diffusion.encoding import tokenize
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError
 from cxrguard.randomness import torch_generator
+from cxrguard.rows import Rows
 from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
 from cxrguard.sanitizer.settings import SanitizerSettings
@@ -24,31 +30,28 @@ from cxrguard.sanitizer.settings import SanitizerSettings
 Batch = dict[str, Tensor]
 
 
-def to_pixel_values(pixels: Sequence[np.ndarray]) -> Tensor:
-    """uint8 ``[H, W]`` images as float ``[N, 1, H, W]`` in [-1, 1]."""
-    return torch.from_numpy(np.stack(list(pixels))).float()[:, None] / 127.5 - 1
-
-
 class CachedSamples(Dataset[Batch]):
-    """Encoded samples; ``order`` lists (sample, draw), so that a repeated canary has a draw of its own each time.
+    """Encoded samples; ``order [M, 2]`` lists (sample, draw), so that a repeated canary has a draw of its own each time.
 
     Args:
-        latents: ``[N, C, h, w]``.
-        encoder_hidden_states: ``[N, L, D]``.
+        latents: ``[N, C, h, w]``; read when a sample is asked for.
+        encoder_hidden_states: ``[N, L, D]``; likewise.
         prompts: what the hidden states were made from, for the gate at collate.
         repeats: showings of each sample an epoch.
 
     """
 
-    def __init__(self, latents: Tensor, encoder_hidden_states: Tensor, prompts: Sequence[str], repeats: Sequence[int]) -> None:
+    def __init__(self, latents: Rows, encoder_hidden_states: Rows, prompts: Sequence[str], repeats: Sequence[int]) -> None:
         self.latents, self.states, self.prompts = latents, encoder_hidden_states, list(prompts)
-        self.order = [(i, draw) for i, n in enumerate(repeats) for draw in range(n)]
+        times = np.asarray(repeats, np.int64)
+        first = np.repeat(np.cumsum(times) - times, times)
+        self.order = np.stack([np.repeat(np.arange(len(times)), times), np.arange(len(first)) - first], axis=1)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: int) -> Batch:
-        sample, draw = self.order[index]
+        sample, draw = self.order[index].tolist()
         return {
             "latents": self.latents[sample],
             "encoder_hidden_states": self.states[sample],
@@ -58,10 +61,13 @@ class CachedSamples(Dataset[Batch]):
 
 
 class GatedCollate:
-    """Stacks samples after the residual-marker gate: a marker that reaches a batch is an error, not a warning."""
+    """Stacks samples after the residual-marker gate: a marker that reaches a batch is an error, not a warning.
 
-    def __init__(self, dataset: CachedSamples, sanitizer: PromptSanitizer) -> None:
-        self.dataset, self.sanitizer = dataset, sanitizer
+    Adds ``input_ids [B, L]``, for a text encoder that is trained.
+    """
+
+    def __init__(self, dataset: CachedSamples, sanitizer: PromptSanitizer, tokenizer: Any) -> None:
+        self.dataset, self.sanitizer, self.tokenizer = dataset, sanitizer, tokenizer
 
     def __call__(self, samples: list[Batch]) -> Batch:
         """Stack the samples.
@@ -70,25 +76,31 @@ class GatedCollate:
             ResidualMarkerError: a prompt of the batch still holds a marker although the sanitizer is on.
 
         """
-        self.sanitizer.gate([self.dataset.prompts[int(s["sample_ids"])] for s in samples])
-        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+        prompts = [self.dataset.prompts[int(s["sample_ids"])] for s in samples]
+        self.sanitizer.gate(prompts)
+        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]} | {"input_ids": tokenize(self.tokenizer, prompts)}
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation of the samples as a function of (seed, epoch)."""
+    """A permutation of the samples as a function of (seed, epoch).
 
-    def __init__(self, n: int, seed: int) -> None:
+    Several processes take turns: together their batches are those of one process with a batch as large as all of theirs.
+    """
+
+    def __init__(self, n: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.n, self.seed, self.epoch = n, seed, 0
+        self.rank, self.world_size = rank, world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n
+        return self.n // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(self.n, generator=torch_generator("order", self.seed, self.epoch)).tolist())
+        order = torch.randperm(self.n, generator=torch_generator("order", self.seed, self.epoch)).tolist()
+        return iter(order[self.rank :: self.world_size][: len(self)])
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -129,6 +141,10 @@ class ReportDataModule(pl.LightningDataModule):
         max_bad_fraction: most of the samples that may be unusable.
         seed: of splits, canaries and order.
         out_dir: where ``quarantine.csv`` goes.
+        window: how images of more than 8 bits become grey; see :mod:`cxrguard.data.window`.
+        cache_dir: where images, latents and hidden states are kept, see :mod:`cxrguard.data.cache`; None keeps them in files that
+            are gone with the last use.
+        count_duplicates: look for exact and near duplicates of images and of reports, and say how many there are.
 
     """
 
@@ -144,36 +160,43 @@ class ReportDataModule(pl.LightningDataModule):
         max_bad_fraction: float = 0.01,
         seed: int = 0,
         out_dir: Path = Path(),
+        window: Sequence[float] | str | None = None,
+        cache_dir: Path | None = None,
+        count_duplicates: bool = False,
     ) -> None:
         super().__init__()
         self.reader, self.sanitizer, self.canaries = reader, sanitizer, canaries
         self.batch_size, self.image_size, self.heldout_fraction = batch_size, image_size, heldout_fraction
-        self.max_bad_fraction, self.seed, self.out_dir = max_bad_fraction, seed, out_dir
+        self.max_bad_fraction, self.seed, self.out_dir, self.window = max_bad_fraction, seed, out_dir, window
+        self.cache_dir, self.count_duplicates = cache_dir, count_duplicates
 
     def encode(self, parts: PipelineParts) -> Study:
         """Read, split, plant, sanitize and encode; must be called once before fitting.
 
         Raises:
             BadInputError: the data cannot be used, or there are fewer samples than a batch.
+            CxrguardError: the cache cannot be used.
 
         """
-        records, pixels, n_bad = read_usable(self.reader, self.image_size, self.max_bad_fraction, self.out_dir)
-        planned = plan(records, self.heldout_fraction, self.canaries, self.seed)
-        self.study = sanitize_plan(planned, pixels, self.sanitizer, n_bad)
+        self.study, self.tokenizer = self._prepare(), parts.tokenizer
         check_study(self.study, parts.tokenizer)
         train = [*self.study.members, *self.study.canaries]
-        self.train_set = self._cache(parts, train, [1] * len(self.study.members) + list(self.study.repeats))
-        self.heldout_set = self._cache(parts, self.study.heldout or self.study.controls, None)
+        with open_cache(self.cache_dir) as cache:
+            encoder = CachedEncoder(parts, cache)
+            self.train_set = _encoded(encoder, train, [1] * len(self.study.members) + list(self.study.repeats))
+            self.heldout_set = _encoded(encoder, self.study.heldout or self.study.controls, None)
         if len(self.train_set) < self.batch_size:
             raise BadInputError(f"{len(self.train_set)} training samples are fewer than data.batch_size={self.batch_size}; lower it")
         return self.study
 
-    def _cache(self, parts: PipelineParts, samples: list[PromptedRecord], repeats: list[int] | None) -> CachedSamples:
-        if not samples:
-            raise BadInputError("no held-out sample is left; raise data.heldout_fraction or use more data")
-        latents = encode_images(parts, to_pixel_values([s.pixels for s in samples]).expand(-1, 3, -1, -1)).cpu()
-        prompts = [s.sanitized for s in samples]
-        return CachedSamples(latents, encode_prompts(parts, prompts).cpu(), prompts, repeats or [1] * len(samples))
+    def _prepare(self) -> Study:
+        """All but the encoding. Reports as they were read are not in memory after it, nor what the sanitizer knows of them."""
+        records, pixels, n_bad = read_usable(self.reader, self.image_size, self.max_bad_fraction, self.out_dir, self.window, self.cache_dir)
+        planned = plan(records, self.heldout_fraction, self.canaries, self.seed)
+        duplicates = _duplicates(records, pixels, {r.subject_id for r in planned.members}) if self.count_duplicates else {}
+        study = sanitize_plan(planned, pixels, self.sanitizer, n_bad)
+        self.sanitizer.forget()
+        return replace(study, cache_dir=self.cache_dir, duplicates=duplicates)
 
     def count_markers(self) -> int:
         """De-identification markers in the prompts that are trained on, sanitizer on or off.
@@ -183,12 +206,29 @@ class ReportDataModule(pl.LightningDataModule):
         core = TextSanitizer(SanitizerSettings(("auto", *self.sanitizer.conventions)))
         return sum(core.residual(prompt) for prompt in self.train_set.prompts)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Members once, canaries as often as they are repeated, in a seeded order."""
-        sampler = EpochSampler(len(self.train_set), self.seed)
-        collate = GatedCollate(self.train_set, self.sanitizer)
+    def train_dataloader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
+        """Members once, canaries as often as they are repeated, in a seeded order; this process's share of them."""
+        sampler = EpochSampler(len(self.train_set), self.seed, rank, world_size)
+        collate = GatedCollate(self.train_set, self.sanitizer, self.tokenizer)
         return ResumableLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Held-out samples that are neither canaries nor controls (controls only where nothing else is held out)."""
-        return DataLoader(self.heldout_set, self.batch_size, collate_fn=GatedCollate(self.heldout_set, self.sanitizer))
+        return DataLoader(self.heldout_set, self.batch_size, collate_fn=GatedCollate(self.heldout_set, self.sanitizer, self.tokenizer))
+
+
+def _duplicates(records: Sequence[ReportRecord], pixels: Mapping[str, np.ndarray], trained: set[str]) -> dict[str, int]:
+    """Counts among the reports as they were read: the planted leads and tails would make all prompts near ones."""
+    splits = ["train" if r.subject_id in trained else "heldout" for r in records]
+    images = [pixels[r.dicom_id] for r in records]
+    found = find_duplicates(images, [r.prompt for r in records], [r.subject_id for r in records], splits)
+    print(found, flush=True)
+    return found.summary()
+
+
+def _encoded(encoder: CachedEncoder, samples: list[PromptedRecord], repeats: list[int] | None) -> CachedSamples:
+    if not samples:
+        raise BadInputError("no held-out sample is left; raise data.heldout_fraction or use more data")
+    prompts = [s.sanitized for s in samples]
+    latents = encoder.latents([s.pixels for s in samples])
+    return CachedSamples(latents, encoder.states(prompts), prompts, repeats or [1] * len(samples))

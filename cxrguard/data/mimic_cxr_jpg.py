@@ -7,7 +7,6 @@ path. The side tables (split, labels) are taken whole or refused; the metadata's
 from __future__ import annotations
 
 import csv
-import gzip
 import os
 import re
 import zlib
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.mimic_images import ANNOTATED_PROMPT, ANNOTATION_IMAGES, DICOM, STUDY, SUBJECT, MimicImage, annotated_prompt
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.report_sections import ReportError, open_prompts
 from cxrguard.data.settings import PROMPTS, data_root, one_of, some_of
+from cxrguard.data.text_lines import bounded_lines, open_text
 from cxrguard.errors import BadInputError
 
 METADATA, SPLIT = "mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv"
@@ -29,7 +29,7 @@ FRONTAL = ("PA", "AP")
 _OTHER_VIEWS = ("LATERAL", "LL", "AP AXIAL", "AP LLD", "AP RLD", "PA LLD", "PA RLD", "LAO", "RAO", "LPO", "SWIMMERS", "XTABLE LATERAL")
 SPLITS = ("train", "validate", "test")
 _DICOM, _SUBJECT, _STUDY, _VIEW = "dicom_id", "subject_id", "study_id", "ViewPosition"
-_FORMS = {_DICOM: re.compile("[0-9a-f]{8}(-[0-9a-f]{8}){4}"), _SUBJECT: re.compile("1[0-9]{7}"), _STUDY: re.compile("5[0-9]{7}")}
+_FORMS = {_DICOM: re.compile(DICOM), _SUBJECT: re.compile(SUBJECT), _STUDY: re.compile(STUDY)}
 _POSITIVE, _NOT_POSITIVE = ("1.0", "1"), ("0.0", "0", "-1.0", "-1", "", "nan", "NaN")
 _AGAIN = "Download it again from PhysioNet and compare its SHA256SUMS.txt."
 _MAX_LINE, _MAX_TABLE = 1 << 20, 1 << 30  # characters; the real ones have 377,110 rows, below 100 MB
@@ -40,19 +40,9 @@ class _Unusable(Exception):
 
 
 @dataclass(frozen=True)
-class _Image:
-    """The ids of one image, checked by pattern, so that they are safe in a path."""
-
-    dicom: str
-    subject: str
-    study: str
-
-    @property
-    def report(self) -> str:
-        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.study}.txt"
-
+class _Image(MimicImage):
     def record(self, root: Path, prompt_of: Callable[[_Image], str], labels: tuple[str, ...], view: str, row: int) -> ReportRecord:
-        path = root / self.report.removesuffix(".txt") / f"{self.dicom}.jpg"
+        path = root / self.path
         if not os.path.isfile(path):  # unlike Path.is_file, False where a directory may not be entered
             raise _Unusable("the image file is missing or cannot be reached")
         return ReportRecord(self.subject, self.study, self.dicom, prompt_of(self), labels, view, str(path), row=row)
@@ -165,8 +155,9 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, 
     """Stream (1-based data row, the cells of ``columns``); no cells where the row has another number of fields."""
     lines, row = None, 0
     try:
-        with _open(path) as file:
-            lines = csv.reader(_bounded(file, path), strict=True)
+        with open_text(path) as file:
+            refusal = f"{path}: far larger than the data set's own table. {_AGAIN}"
+            lines = csv.reader(bounded_lines(file, _MAX_LINE, _MAX_TABLE, refusal), strict=True)
             header = [name.strip() for name in next(lines, [])]
             places = _places(path, header, columns)
             for values in lines:
@@ -182,22 +173,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, 
         raise BadInputError(f"{path}: the table is damaged or cannot be read after row {row}. {_AGAIN}") from None
     if not row:
         raise BadInputError(f"{path}: the table has no rows. {_AGAIN}")
-
-
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _bounded(file: TextIO, path: Path) -> Iterator[str]:
-    """Lines of a file that may be a decompression bomb."""
-    total = 0
-    while line := file.readline(_MAX_LINE):
-        total += len(line)
-        if len(line) == _MAX_LINE or total > _MAX_TABLE:
-            raise BadInputError(f"{path}: far larger than the data set's own table. {_AGAIN}")
-        yield line
 
 
 def _places(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -275,8 +250,8 @@ class _Annotated:
         if not table or not path.is_file():
             raise BadInputError(f"{table or 'No annotations'}: no such file. data.prompt=annotated needs data.annotations=/path/to/a.csv.")
         self._prompts: dict[str, str] = {}
-        for row, (image, text) in _whole_rows(path, ("dicom_id|path|image|image_path", "annotated_prompt")):
-            name, prompt = image.replace("\\", "/").rpartition("/")[2].removesuffix(".jpg"), " ".join(text.split())
+        for row, (image, text) in _whole_rows(path, ("|".join((_DICOM, *ANNOTATION_IMAGES)), ANNOTATED_PROMPT)):
+            name, prompt = image.replace("\\", "/").rpartition("/")[2].removesuffix(".jpg"), annotated_prompt(text)
             if self._prompts.setdefault(name, prompt) != prompt:
                 raise BadInputError(f"{path}, row {row}: the image is that of an earlier row with another prompt. Keep one of them.")
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root, some_of
-from cxrguard.data.table import as_text, read_table
+from cxrguard.data.table import cell, read_table
 from cxrguard.errors import BadInputError
 
 TABLE = "Data_Entry_2017_v2020.csv"
@@ -51,7 +52,7 @@ class NihCxr14Reader:
         quarantined = list(table.quarantined)
         seen: set[str] = set()
         for row, values in table.rows:
-            cells = {name: as_text(value) for name, value in values.items()}
+            cells = {name: cell(value) for name, value in values.items()}
             reason = _unusable(cells, present, seen)
             if reason:
                 quarantined.append(Quarantined(row, reason))
@@ -97,6 +98,8 @@ def _unusable(cells: dict[str, str], present: set[str], seen: set[str]) -> str:
         return "the sex is not M or F"
     if cells[_VIEW] not in VIEWS:
         return "the view position is not PA or AP"
+    if leads_out(cells[_IMAGE]):
+        return OUT_OF_ROOT
     if cells[_IMAGE] in seen:
         return "the image is that of an earlier row"
     return "" if cells[_IMAGE] in present else "the image file is missing"

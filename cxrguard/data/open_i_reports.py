@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 from xml.etree import ElementTree
 
+from cxrguard.data.archives import tar_fault
 from cxrguard.data.records import Quarantined
 from cxrguard.data.table import cell
 from cxrguard.errors import BadInputError
@@ -172,15 +173,6 @@ def _archived(path: Path) -> list[tuple[str, bytes | None]]:
 
 def _check_member(path: Path, number: int, member: tarfile.TarInfo) -> None:
     """Refuse the archive for what an honest one never holds; nothing is unpacked, but what else it holds is no report."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        wrong = "climbs out of it"
-    elif not (member.isfile() or member.isdir()):
-        wrong = "is a link or a device"
-    elif member.size > MAX_REPORT:
-        wrong = f"has more than {MAX_REPORT >> 20} MiB"
-    elif number > MAX_MEMBERS:
-        wrong = f"is one more than {MAX_MEMBERS:,}"
-    else:
-        return
-    raise BadInputError(f"{path}: member {number} of the archive {wrong}; the archive is refused. Download it again from Open-I.")
+    wrong = tar_fault(member, MAX_REPORT) or (f"is one more than {MAX_MEMBERS:,}" if number > MAX_MEMBERS else "")
+    if wrong:
+        raise BadInputError(f"{path}: member {number} of the archive {wrong}; the archive is refused. Download it again from Open-I.")

@@ -4,8 +4,8 @@
 references to earlier studies in these reports are not found, and a count of zero means nothing. ``data.prompt=labels``
 makes English prompts of the data set's labels instead; translated reports can be read with ``data=table``.
 
-The images are 16-bit PNG, which :mod:`cxrguard.data.images` refuses: convert them to 8 bits first, with a window that you choose
-and under the same names. This reader looks for them and opens none.
+The images are 16-bit PNG, which need ``data.window`` (see :mod:`cxrguard.data.window`); or convert them to 8 bits first, with a
+window that you choose and under the same names. This reader looks for them and opens none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root, one_of, some_of
 from cxrguard.data.table import cell, read_table
@@ -134,6 +135,7 @@ def _unusable(cells: dict[str, str], prompt: str, path: str, seen: set[str]) -> 
     checks = (
         (not cells[_PATIENT], "the patient id is empty"),
         (not cells[_IMAGE], "the image id is empty"),
+        (leads_out(cells[_IMAGE]), OUT_OF_ROOT),
         (cells[_PROJECTION] not in _PROJECTIONS, f"the projection is none of {', '.join(_PROJECTIONS)}"),
         (not prompt, "the report, or the labels where prompts are made of them, is empty"),
         (cells[_IMAGE] in seen, "the image is that of an earlier row"),

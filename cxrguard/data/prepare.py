@@ -6,20 +6,24 @@ Pure steps without Lightning; the datamodule calls :func:`prepare_study`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cxrguard.data.cache import open_cache
 from cxrguard.data.canaries import CanaryPlan, check_unique, plant_canaries
-from cxrguard.data.images import ImageError, load_pixels
+from cxrguard.data.images import load_pixels
+from cxrguard.data.pixels import read_pixels
 from cxrguard.data.prompt_form import PromptForm
 from cxrguard.data.quarantine import check_fraction, write_quarantine
 from cxrguard.data.records import Quarantined, Reader, ReportRecord
 from cxrguard.data.splits import split_by_patient
-from cxrguard.errors import BadInputError, CxrguardError
+from cxrguard.data.window import parse_window
+from cxrguard.errors import BadInputError, CxrguardError, ImageError
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
 
 
@@ -55,9 +59,12 @@ class CanarySettings:
         return PromptForm(seed, self.deid_markers, tuple(self.arms), self.arm_shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PromptedRecord:
-    """A record with the prompt that is trained on; ``record.prompt`` is the original."""
+    """A record with the prompt that is trained on; ``record.prompt`` is the original.
+
+    ``pixels`` are uint8 ``[H, W]``, a read-only view of a mapped file where the data set's images are files.
+    """
 
     record: ReportRecord
     sanitized: str
@@ -68,7 +75,9 @@ class PromptedRecord:
 class Study:
     """Everything a run trains on and judges with; all groups are disjoint, and disjoint by patient but for members.
 
-    ``arms`` are those of the canaries and the controls in a study of the marker itself, by group, else empty.
+    ``arms`` are those of the canaries and the controls in a study of the marker itself, by group, else empty. ``cache_dir`` is where
+    latents of its images are kept. ``duplicates`` are counts, see :meth:`~cxrguard.data.duplicates.Duplicates.summary`; empty where
+    none were looked for.
     """
 
     members: list[PromptedRecord]
@@ -80,6 +89,8 @@ class Study:
     n_quarantined: int
     prompt_controls: list[PromptedRecord] = field(default_factory=list)
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    duplicates: dict[str, int] = field(default_factory=dict)
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
@@ -92,22 +103,30 @@ class Study:
         return sum(self.repeats) / max(sum(self.repeats) + len(self.members), 1)
 
 
-def load_images(records: Sequence[ReportRecord], size: int) -> tuple[list[tuple[ReportRecord, np.ndarray]], list[Quarantined]]:
-    """Read every image once; the unusable ones come back as quarantined rows."""
+def load_images(
+    records: Sequence[ReportRecord], size: int, window: Sequence[float] | str | None = None, cache_dir: Path | None = None
+) -> tuple[list[tuple[ReportRecord, np.ndarray]], list[Quarantined]]:
+    """Read every image once; the unusable ones come back as quarantined rows.
 
-    def load(record: ReportRecord) -> np.ndarray | Quarantined:
-        try:
-            return record.pixels if record.pixels is not None else load_pixels(Path(record.image_path), size)
-        except ImageError as error:
-            return Quarantined(record.row, str(error))
+    Images of files are not in memory: they are views of a file in ``cache_dir``, or of one that is gone when nothing uses it.
+    """
+    paths = [r.image_path for r in records if r.pixels is None]
+    settings = {"size": size, "window": parse_window(window)}
+    with open_cache(cache_dir if paths else None) as cache:
+        read = iter(read_pixels(cache, paths, partial(load_pixels, size=size, window=window), settings) if paths else [])
+    loaded = [r.pixels if r.pixels is not None else next(read) for r in records]
+    good = [(r, x) for r, x in zip(records, loaded, strict=True) if not isinstance(x, ImageError)]
+    return good, [Quarantined(r.row, str(x)) for r, x in zip(records, loaded, strict=True) if isinstance(x, ImageError)]
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        loaded = list(pool.map(load, records))
-    good = [(r, x) for r, x in zip(records, loaded, strict=True) if isinstance(x, np.ndarray)]
-    return good, [x for x in loaded if isinstance(x, Quarantined)]
 
-
-def read_usable(reader: Reader, size: int, max_bad_fraction: float, out_dir: Path) -> tuple[list[ReportRecord], dict[str, np.ndarray], int]:
+def read_usable(
+    reader: Reader,
+    size: int,
+    max_bad_fraction: float,
+    out_dir: Path,
+    window: Sequence[float] | str | None = None,
+    cache_dir: Path | None = None,
+) -> tuple[list[ReportRecord], dict[str, np.ndarray], int]:
     """Read the data set and set aside what cannot be used (``quarantine.csv``, rows and reasons only).
 
     Raises:
@@ -115,7 +134,7 @@ def read_usable(reader: Reader, size: int, max_bad_fraction: float, out_dir: Pat
 
     """
     records, bad = reader.read()
-    good, unreadable = load_images(records, size)
+    good, unreadable = load_images(records, size, window, cache_dir)
     bad = sorted([*bad, *unreadable], key=lambda q: q.row)
     total = len(good) + len(bad)
     if bad:
@@ -165,7 +184,11 @@ def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer:
         if status not in ("refused", "emptied"):
             kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
     return Study(
-        **kept,
+        members=kept["members"],
+        canaries=kept["canaries"],
+        controls=kept["controls"],
+        heldout=kept["heldout"],
+        prompt_controls=kept["prompt_controls"],
         repeats=tuple(planned.repeats),
         sanitizer_counts=dict(result.counts),
         n_quarantined=n_quarantined,
@@ -180,8 +203,13 @@ def check_study(study: Study, tokenizer: Any) -> None:
         return
     check_unique({name: [p.record.prompt for p in group] for name, group in groups.items()}, "original prompts")
     check_unique({name: [p.sanitized for p in group] for name, group in groups.items()}, "sanitized prompts")
-    encode = {name: [tuple(tokenizer(p.sanitized, truncation=True).input_ids) for p in group] for name, group in groups.items()}
+    encode = {name: [_short(tokenizer(p.sanitized, truncation=True).input_ids) for p in group] for name, group in groups.items()}
     check_unique(encode, "token ids after truncation")
+
+
+def _short(token_ids: Sequence[int]) -> bytes:
+    """16 bytes that stand for the ids, which would take 2 kB a prompt."""
+    return blake2b(np.asarray(token_ids, np.int64).tobytes(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)

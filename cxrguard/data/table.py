@@ -1,4 +1,4 @@
-"""Reads a table of images and reports: ``.csv``, ``.jsonl`` or ``.parquet`` with columns that the user names."""
+"""Reads a table of images and reports: ``.csv[.gz]``, ``.jsonl[.gz]`` or ``.parquet`` with columns that the user names."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 
+from cxrguard.data.paths import OUT_OF_ROOT, inside, is_file
 from cxrguard.data.records import Quarantined, ReportRecord
+from cxrguard.data.text_lines import bounded_lines, open_text
 from cxrguard.errors import BadInputError
 
 _MISSING = frozenset(("nan", "none", "null", "n/a", "<na>"))
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z_ \[\]()#/-]{0,39}\d{0,2}\]?")
+# a gzipped table: text that honest tools pack shrinks 3 to 30 times; a bomb, 1,000 times
+_MAX_LINE, _MAX_RATIO, _MAX_SMALL = 1 << 24, 100, 1 << 26
 
 
 @dataclass
@@ -38,7 +44,7 @@ def read_table(path: Path, needed: Sequence[str]) -> Table:
         BadInputError: unknown ending, missing, unreadable or empty file, or a needed column is missing.
 
     """
-    read = _READERS.get(path.suffix.lower())
+    read = _READERS.get("".join(path.suffixes[-2:]).lower()) or _READERS.get(path.suffix.lower())
     if read is None:
         raise BadInputError(f"{path}: a table ends in {', '.join(_READERS)}.")
     if not path.is_file():
@@ -49,18 +55,28 @@ def read_table(path: Path, needed: Sequence[str]) -> Table:
         raise
     except UnicodeDecodeError:
         raise BadInputError(f"{path}: the table is not UTF-8 text. Convert it, e.g. with iconv.") from None
-    except OSError as error:
-        raise BadInputError(f"{path}: the table cannot be read ({error.strerror or 'damaged'}).") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged"
+        raise BadInputError(f"{path}: the table cannot be read ({reason}).") from None
     _check_columns(path, table, needed)
     if not table.rows and not table.quarantined:
         raise BadInputError(f"{path}: the table has no rows.")
     return table
 
 
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterator[str]]:
+    """The file's lines; a plain file is as large as it is, a packed one may be a bomb."""
+    with open_text(path) as file:
+        limit = _MAX_SMALL + _MAX_RATIO * path.stat().st_size
+        refusal = f"{path}: unpacked, the table is far larger than text becomes. Unpack it yourself (gunzip) if it is what you want."
+        yield bounded_lines(file, _MAX_LINE, limit, refusal) if path.suffix.lower() == ".gz" else iter(file)
+
+
 def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with _lines(path) as text:
         # strict: without it an unclosed quote silently swallows the rest of the file
-        lines = csv.reader(file, strict=True)
+        lines = csv.reader(text, strict=True)
         try:
             table = Table([name.strip() for name in next(lines, [])])
             row = 0
@@ -80,8 +96,8 @@ def _read_csv(path: Path) -> Table:
 def _read_jsonl(path: Path) -> Table:
     table = Table([])
     columns: dict[str, None] = {}
-    with path.open(encoding="utf-8-sig") as file:
-        for row, line in enumerate((line for line in file if line.strip()), start=1):
+    with _lines(path) as text:
+        for row, line in enumerate((line for line in text if line.strip()), start=1):
             try:
                 values = json.loads(line)
             except (ValueError, RecursionError):
@@ -107,7 +123,13 @@ def _read_parquet(path: Path) -> Table:
     return Table([str(c) for c in frame.columns], [(i, {str(k): v for k, v in row.items()}) for i, row in enumerate(rows, start=1)])
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".csv.gz": _read_csv,
+    ".jsonl.gz": _read_jsonl,
+}
 
 
 def _check_columns(path: Path, table: Table, needed: Sequence[str]) -> None:
@@ -151,12 +173,14 @@ def cell(value: object) -> str:
 class TableReader:
     """Reads images and prompts from one table.
 
+    A row with the image and the prompt of an earlier one is set aside, whatever its patient.
+
     Args:
-        path: ``.csv``, ``.jsonl`` or ``.parquet``.
-        image_column: the image's path, absolute or relative to ``root``.
+        path: ``.csv``, ``.jsonl`` (both may be gzipped: ``.csv.gz``) or ``.parquet``.
+        image_column: the image's path, relative to ``root`` and inside it. Without a root: absolute, or relative to the table.
         prompt_column: the report text.
         subject_column: the patient; splits keep a patient's rows together.
-        root: where relative image paths start; the table's own directory if empty.
+        root: where image paths start; empty: the table's own directory, and paths may lead anywhere.
 
     """
 
@@ -167,7 +191,12 @@ class TableReader:
     root: str = ""
 
     def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
-        """Return (records in table order, quarantined rows)."""
+        """Return (records in table order, quarantined rows).
+
+        Raises:
+            BadInputError: the table cannot be used as a whole, or ``root`` is no directory.
+
+        """
         if not self.path:
             raise BadInputError("No table is given. Set data.path=/path/to/table.csv (or .jsonl, .parquet).")
         path = Path(self.path).expanduser()
@@ -177,31 +206,31 @@ class TableReader:
         table = read_table(path, [self.image_column, self.prompt_column, self.subject_column])
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
+        seen: set[tuple[str, str]] = set()
         for row, values in table.rows:
             result = self._record(row, values, root)
-            if isinstance(result, ReportRecord):
-                records.append(result)
-            else:
+            if isinstance(result, str):
                 quarantined.append(Quarantined(row, result))
+            elif (result.image_path, result.prompt) in seen:
+                quarantined.append(Quarantined(row, "the same row as an earlier one"))
+            else:
+                seen.add((result.image_path, result.prompt))
+                records.append(result)
         return records, sorted(quarantined, key=lambda item: item.row)
 
     def _record(self, row: int, values: dict[str, object], root: Path) -> ReportRecord | str:
         """The row's record, or why there is none."""
-        image, prompt, subject = (as_text(values.get(c)) for c in (self.image_column, self.prompt_column, self.subject_column))
+        image, prompt, subject = (cell(values.get(c)) for c in (self.image_column, self.prompt_column, self.subject_column))
         if not prompt:
             return "the prompt is empty or not text"
         if not subject:
             return "the subject is empty or not text"
         if not image:
             return "the image path is empty or not text"
-        if not _is_file(root / image):
+        path = inside(root, image) if self.root else root / image
+        if path is None:
+            return OUT_OF_ROOT
+        if not is_file(path):
             return "the image file is missing"
         name = f"row-{row}"
-        return ReportRecord(subject, name, name, prompt, image_path=str(root / image), row=row)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
-        return False
+        return ReportRecord(subject, name, name, prompt, image_path=str(path), row=row)

@@ -159,7 +159,7 @@ def main() -> None:
     pixels = torch.stack([torch.from_numpy(r.pixels) for r in records if r.pixels is not None]).float()[:, None] / 127.5 - 1
     latents = encode_images(parts, pixels.expand(-1, 3, -1, -1))
     data = _Phantoms(latents, tokenize(tokenizer, [r.prompt for r in records]))
-    module = DiffusionModule(parts, learning_rate=1e-3, ema_decay=0.999, train_text_encoder=True, warmup_steps=1, seed=args.seed)
+    module = DiffusionModule(parts, learning_rate=1e-3, ema_decay=0.999, text_encoder="full", warmup_steps=1, seed=args.seed)
     loader = DataLoader(data, batch_size=32, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(args.seed))
     trainer = pl.Trainer(
         max_epochs=-1,

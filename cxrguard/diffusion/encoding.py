@@ -53,9 +53,15 @@ def encode_prompts(parts: PipelineParts, prompts: Sequence[str], batch_size: int
 def encode_images(parts: PipelineParts, pixel_values: Float[Tensor, "n 3 h w"], batch_size: int = 32) -> Float[Tensor, "n c h8 w8"]:
     """Scaled latents, the posterior's mode: the encoder's own spread is far below the diffusion's."""
     device = next(parts.vae.parameters()).device
-    latents = [parts.vae.encode(part.to(device)).latent_dist.mode() for part in pixel_values.split(batch_size)]
+    latents = [_latents(parts.vae.encode(part.to(device))) for part in pixel_values.split(batch_size)]
     scaled: Tensor = torch.cat(latents) * parts.vae.config.scaling_factor
     return scaled
+
+
+def _latents(encoded: Any) -> Tensor:
+    """What a VAE's ``encode`` gives; tiny ones have no posterior."""
+    latents: Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    return latents
 
 
 @torch.no_grad()

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import get_peft_model_state_dict
 
 from cxrguard.diffusion.loading import PipelineParts
+from cxrguard.diffusion.trainable import has_adapter, merged
 
 
 def build_pipeline(parts: PipelineParts) -> StableDiffusionPipeline:
-    """The pipeline with the sampler of the run: DDIM with trailing spacing."""
+    """The pipeline with the sampler of the run, DDIM with trailing spacing; adapters are added into the weights."""
     scheduler = DDIMScheduler.from_config(parts.scheduler.config, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False)
     return StableDiffusionPipeline(
         vae=parts.vae,
-        text_encoder=parts.text_encoder,
+        text_encoder=merged(parts.text_encoder),
         tokenizer=parts.tokenizer,
-        unet=parts.unet,
+        unet=merged(parts.unet),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -28,3 +31,32 @@ def build_pipeline(parts: PipelineParts) -> StableDiffusionPipeline:
 def export_pipeline(parts: PipelineParts, directory: Path, *, variant: Any = None) -> None:
     """Save as safetensors; the caller has put the judged weights into ``parts.unet``."""
     build_pipeline(parts).save_pretrained(directory, safe_serialization=True, variant=variant)
+
+
+def export_adapters(parts: PipelineParts, directory: Path) -> bool:
+    """Save low-rank adapters as ``pytorch_lora_weights.safetensors``, which ``pipe.load_lora_weights`` of diffusers takes.
+
+    Returns:
+        Whether there were any.
+
+    """
+    with_adapters = [has_adapter(model) for model in (parts.unet, parts.text_encoder)]
+    if not any(with_adapters):
+        return False
+    unet, text_encoder = (
+        get_peft_model_state_dict(model) if adapted else None
+        for model, adapted in zip((parts.unet, parts.text_encoder), with_adapters, strict=True)
+    )
+    alphas = {
+        f"{name}_lora_adapter_metadata": dict(model.peft_config["default"].to_dict())
+        for name, model, adapted in zip(("unet", "text_encoder"), (parts.unet, parts.text_encoder), with_adapters, strict=True)
+        if adapted
+    }
+    StableDiffusionPipeline.save_lora_weights(
+        directory,
+        unet_lora_layers=convert_state_dict_to_diffusers(unet) if unet else None,
+        text_encoder_lora_layers=convert_state_dict_to_diffusers(text_encoder) if text_encoder else None,
+        safe_serialization=True,
+        **alphas,
+    )
+    return True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,39 +12,56 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
-from cxrguard.diffusion.encoding import encode_prompts
+from cxrguard.diffusion.encoding import encode_prompts, tokenize
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.diffusion.objective import (
+    Draws,
     add_noise,
     draw_batch,
     drop_captions,
     gather_alpha_bar,
+    min_snr_weight,
     per_sample_loss,
-    rate_factor,
     training_target,
 )
+from cxrguard.diffusion.optimizer import build_optimizer, with_schedule
+from cxrguard.diffusion.trainable import make_trainable
+from cxrguard.errors import CxrguardError
 
 HELDOUT_DRAWS = 4
 """Noises that the held-out loss is taken over."""
 
 
 class DiffusionModule(pl.LightningModule):
-    """Fine-tunes the UNet of a text-to-image latent diffusion pipeline.
+    """Fine-tunes the UNet of a text-to-image latent diffusion pipeline, and its text encoder where asked for.
 
     The VAE (and the text encoder, unless it is trained) are frozen and no submodules: they are neither in checkpoints
-    nor touched by the averaging of weights.
+    nor touched by the averaging of weights. Of the UNet, checkpoints hold what is trained.
+
+    A text encoder that is trained stays in eval mode: dropout would draw from the global state.
 
     Args:
         parts: the loaded pipeline.
-        learning_rate: peak rate of AdamW.
-        weight_decay: of AdamW.
+        unet: what of it is trained; see :func:`~cxrguard.diffusion.trainable.make_trainable`.
+        text_encoder: likewise; batches must then hold ``input_ids``.
+        lora_rank: of the adapters where ``lora`` is asked for.
+        lora_alpha: the adapters are scaled by alpha / rank.
+        optimizer: ``adamw`` or ``adamw_8bit``.
+        learning_rate: its peak rate.
+        weight_decay: its decoupled weight decay.
         warmup_steps: linear warm-up.
         decay_steps: the step at which a cosine has brought the rate to 0; 0 keeps it constant after the warm-up.
         caption_dropout: share of captions replaced by the empty prompt (for classifier-free guidance).
+        min_snr_gamma: γ of the loss's weight by timestep, 5 in the paper; 0 weighs all alike.
+        offset_noise: standard deviation of the noise's shift, 0.1 is usual; 0 adds none.
         ema_decay: decay of the averaged weights; 0 keeps none, and the raw weights are judged and exported.
-        train_text_encoder: train the text encoder too; batches must then hold ``input_ids``.
         channels_last: memory format of the UNet, faster on CPUs.
+        gradient_checkpointing: compute the UNet's activations again instead of keeping them: less memory, more time.
+        compile: train through ``torch.compile``; probes and sampling use the plain model.
         seed: of all that chance decides while training.
+
+    Raises:
+        CxrguardError: a setting names what is not there.
 
     """
 
@@ -53,35 +69,58 @@ class DiffusionModule(pl.LightningModule):
         self,
         parts: PipelineParts,
         *,
+        unet: str | Sequence[str] = "full",
+        text_encoder: str | Sequence[str] = "frozen",
+        lora_rank: int = 8,
+        lora_alpha: float = 8.0,
+        optimizer: str = "adamw",
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
         decay_steps: int = 0,
         caption_dropout: float = 0.1,
+        min_snr_gamma: float = 0.0,
+        offset_noise: float = 0.0,
         ema_decay: float = 0.0,
-        train_text_encoder: bool = False,
         channels_last: bool = True,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        lora: dict[str, Any] = {"rank": lora_rank, "alpha": lora_alpha, "seed": seed}
+        make_trainable(parts.unet, unet, "model.module.unet", **lora)
+        make_trainable(parts.text_encoder, text_encoder, "model.module.text_encoder", **lora)
+        self.train_text_encoder = text_encoder != "frozen"
         self.unet = parts.unet.train()
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
-        if train_text_encoder:
-            self.text_encoder = parts.text_encoder.train()
-        # A tuple, so that Lightning does not register the frozen parts as submodules.
-        self._frozen = (parts,)
+        if self.train_text_encoder:
+            self.text_encoder = parts.text_encoder
+        parts.text_encoder.eval()
         parts.vae.requires_grad_(False).eval()
-        if not train_text_encoder:
-            parts.text_encoder.requires_grad_(False).eval()
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        # Tuples, so that Lightning does not register the frozen parts, or the UNet twice, as submodules.
+        self._frozen = (parts,)
+        self._compiled = (torch.compile(self.unet),) if compile else (self.unet,)
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.optimizer, self.learning_rate, self.weight_decay = optimizer, learning_rate, weight_decay
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
-        self.caption_dropout, self.seed, self.train_text_encoder = caption_dropout, seed, train_text_encoder
+        self.caption_dropout, self.min_snr_gamma, self.offset_noise, self.seed = caption_dropout, min_snr_gamma, offset_noise, seed
+        self.strict_loading = False  # what is frozen is not in a checkpoint; on_load_checkpoint looks at what is
         self.alphas_cumprod: Tensor
         self.uncond_hidden_states: Tensor
         self.register_buffer("alphas_cumprod", parts.alphas_cumprod.clone(), persistent=False)
         self.register_buffer("uncond_hidden_states", encode_prompts(parts, [""]), persistent=False)
+        if not self.trainable():
+            raise CxrguardError("nothing is trained: model.module.unet and model.module.text_encoder are both frozen")
         self.ema = EMAModel(self.trainable(), decay=ema_decay, use_ema_warmup=True) if ema_decay else None
+
+    def train(self, mode: bool = True) -> DiffusionModule:
+        """As any module's, but for the text encoder."""
+        super().train(mode)
+        self.parts.text_encoder.eval()
+        return self
 
     @property
     def parts(self) -> PipelineParts:
@@ -117,22 +156,37 @@ class DiffusionModule(pl.LightningModule):
                 self.ema.restore(self.trainable())
 
     def losses(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
-        """Per-sample losses ``[B]`` of a batch, chance as a function of (seed, epoch, sample id, draw)."""
+        """Per-sample losses ``[B]`` of a batch, chance as a function of (seed, epoch, sample id, draw).
+
+        Weighted by timestep, and with offset noise, only while training: held-out losses compare over settings.
+        """
         latents = batch["latents"]
-        draws = draw_batch(
+        draws = self._draw(batch, epoch)
+        noise, timesteps, drop = (x.to(self.device) for x in (draws.noise, draws.timesteps, draws.drop))
+        alpha_bar = gather_alpha_bar(self.alphas_cumprod, timesteps)
+        states = drop_captions(self._states(batch), self._uncond(), drop)
+        denoiser = UNetDenoiser(self._compiled[0], self.alphas_cumprod, self.parts.prediction_type) if self.training else self.denoiser()
+        noisy = add_noise(latents, noise, alpha_bar)
+        # torch 2.13 on CPUs crashes in the backward pass of a channels_last group_norm that is trained where its input is not.
+        noisy.requires_grad_(self.training and not self.unet.conv_in.weight.requires_grad)
+        prediction = denoiser.predict(noisy, timesteps, states)
+        losses = per_sample_loss(prediction, training_target(self.parts.prediction_type, latents, noise, alpha_bar))
+        if self.training and self.min_snr_gamma:
+            losses = losses * min_snr_weight(alpha_bar, self.min_snr_gamma, self.parts.prediction_type)
+        return losses
+
+    def _draw(self, batch: dict[str, Tensor], epoch: int) -> Draws:
+        _, channels, height, width = batch["latents"].shape
+        return draw_batch(
             self.seed,
             epoch,
             batch["sample_ids"].tolist(),
             batch["draws"].tolist(),
-            (latents.shape[1], latents.shape[2], latents.shape[3]),
+            (channels, height, width),
             len(self.alphas_cumprod),
             self.caption_dropout if self.training else 0.0,
+            self.offset_noise if self.training else 0.0,
         )
-        noise, timesteps, drop = (x.to(self.device) for x in (draws.noise, draws.timesteps, draws.drop))
-        alpha_bar = gather_alpha_bar(self.alphas_cumprod, timesteps)
-        states = drop_captions(self._states(batch), self._uncond(), drop)
-        prediction = self.denoiser().predict(add_noise(latents, noise, alpha_bar), timesteps, states)
-        return per_sample_loss(prediction, training_target(self.parts.prediction_type, latents, noise, alpha_bar))
 
     def _states(self, batch: dict[str, Tensor]) -> Tensor:
         if self.train_text_encoder:
@@ -143,13 +197,22 @@ class DiffusionModule(pl.LightningModule):
     def _uncond(self) -> Tensor:
         if not self.train_text_encoder:
             return self.uncond_hidden_states
-        ids = self.parts.tokenizer("", padding="max_length", max_length=self.parts.tokenizer.model_max_length, return_tensors="pt")
-        states: Tensor = self.text_encoder(ids.input_ids.to(self.device))[0]
+        states: Tensor = self.text_encoder(tokenize(self.parts.tokenizer, [""]).to(self.device))[0]
         return states
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Mean of the per-sample losses."""
+        """Mean of the per-sample losses.
+
+        Raises:
+            CxrguardError: it is not finite.
+
+        """
         loss = self.losses(batch, self.current_epoch).mean()
+        if not torch.isfinite(loss):
+            raise CxrguardError(
+                f"the training loss is not finite at step {self.global_step}: the model has diverged; "
+                "lower model.module.learning_rate, or train in 32-true precision"
+            )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
 
@@ -174,17 +237,33 @@ class DiffusionModule(pl.LightningModule):
             self.ema.step(self.trainable())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the averaged weights beside the raw ones."""
+        """Keep what is trained, raw and averaged; the frozen weights are the pipeline's."""
+        names = self._trained_names()
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
         if self.ema:
             checkpoint["ema"] = self.ema.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the averaged weights."""
-        if self.ema and "ema" in checkpoint:
+        """Restore the averaged weights.
+
+        Raises:
+            CxrguardError: the checkpoint is of other trained parts, or without averaged weights.
+
+        """
+        if set(checkpoint["state_dict"]) != self._trained_names():
+            raise CxrguardError(
+                "the checkpoint was written with other parts in training; give the same model, model.module.unet, "
+                "model.module.text_encoder and model.module.lora_rank as then, or start without ckpt_path"
+            )
+        if self.ema and "ema" not in checkpoint:
+            raise CxrguardError("the checkpoint holds no averaged weights; set model.module.ema_decay=0 as when it was written")
+        if self.ema:
             self.ema.load_state_dict(checkpoint["ema"])
+
+    def _trained_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and, where asked for, a cosine to 0; stepped every batch."""
-        optimizer = torch.optim.AdamW(self.trainable(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, warmup=self.warmup_steps, decay=self.decay_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = build_optimizer(self.optimizer, self.trainable(), self.learning_rate, self.weight_decay)
+        return with_schedule(optimizer, self.warmup_steps, self.decay_steps)

@@ -38,6 +38,18 @@ def per_sample_loss(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, 
     return (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
+def min_snr_weight(alpha_bar: Float[Tensor, " b"], gamma: float, prediction_type: str) -> Float[Tensor, " b"]:
+    """Weight of each sample's loss: min(SNR, γ) / SNR for ``epsilon``, min(SNR, γ) / (SNR + 1) for ``v_prediction``.
+
+    SNR = ᾱ / (1 − ᾱ) (Hang et al., ICCV 2023, section 3.4). Written without the division by SNR, which may be 0: 1/SNR is
+    (1 − ᾱ)/ᾱ, and SNR + 1 is 1/(1 − ᾱ).
+    """
+    snr = alpha_bar / (1 - alpha_bar)
+    if prediction_type == "v_prediction":
+        return snr.clamp(max=gamma) * (1 - alpha_bar)
+    return (gamma / snr).clamp(max=1.0)
+
+
 @dataclass(frozen=True)
 class Draws:
     """What chance decides for a batch: ``noise [B, C, h, w]``, ``timesteps [B]``, ``drop [B]`` (caption dropped)."""
@@ -55,14 +67,21 @@ def draw_batch(
     shape: tuple[int, int, int],
     n_timesteps: int,
     caption_dropout: float,
+    offset_noise: float = 0.0,
 ) -> Draws:
-    """Noise, timestep and caption dropout of each sample as a function of (seed, epoch, sample id, draw) alone."""
+    """Noise, timestep and caption dropout of each sample as a function of (seed, epoch, sample id, draw) alone.
+
+    With ``offset_noise`` a channel's noise is shifted by one normal value of that standard deviation (Guttenberg 2023, "Diffusion
+    with offset noise"), so that the mean brightness is learned too.
+    """
     noise, timesteps, drop = [], [], []
     for sample_id, draw in zip(sample_ids, draws, strict=True):
         generator = torch_generator("train", seed, epoch, sample_id, draw)
         timesteps.append(torch.randint(n_timesteps, (), generator=generator))
         drop.append(torch.rand((), generator=generator) < caption_dropout)
         noise.append(torch.randn(shape, generator=generator))
+        if offset_noise:
+            noise[-1] = noise[-1] + offset_noise * torch.randn((shape[0], 1, 1), generator=generator)
     return Draws(torch.stack(noise), torch.stack(timesteps), torch.stack(drop))
 
 

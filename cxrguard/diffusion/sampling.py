@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cxrguard.diffusion.denoiser import Denoiser
+from cxrguard.diffusion.loading import above_zero
 
 
 def ddim_scheduler(config: Any, steps: int, device: torch.device | str = "cpu") -> DDIMScheduler:
@@ -21,7 +22,7 @@ def ddim_scheduler(config: Any, steps: int, device: torch.device | str = "cpu") 
     """
     scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False)
     scheduler.set_timesteps(steps, device=device)
-    return scheduler
+    return above_zero(scheduler)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from cxrguard.rows import Rows
+
 
 class Embedder(Protocol):
     """Images to vectors in which a copy lies near to its original.
@@ -21,7 +23,7 @@ class Embedder(Protocol):
 
     name: str
 
-    def fit(self, images: Float[Tensor, "m 1 h w"]) -> Self:
+    def fit(self, images: Float[Tensor, "m 1 h w"] | Rows) -> Self:
         """Learn what the vectors need from *real* images, without labels; most embedders learn nothing."""
         ...
 
@@ -57,7 +59,7 @@ class FrozenEmbedder(ABC):
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size, self.device = batch_size, torch.device(device)
 
-    def fit(self, images: Float[Tensor, "m 1 h w"]) -> Self:
+    def fit(self, images: Float[Tensor, "m 1 h w"] | Rows) -> Self:
         """Nothing is learned."""
         return self
 

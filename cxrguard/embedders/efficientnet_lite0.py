@@ -14,6 +14,7 @@ from cxrguard.embedders.base import FrozenEmbedder, check_images, resized
 from cxrguard.embedders.weights import load_state
 from cxrguard.embedders.whitening import Whitening, fit_whitening
 from cxrguard.errors import ModelError
+from cxrguard.rows import Rows
 
 SIZE = 224
 _INSTALL = (
@@ -70,14 +71,13 @@ class EfficientNetLite0(FrozenEmbedder):
         self.grid, self.dims, self.max_reference = grid, dims, max_reference
         self.whitening: Whitening | None = None
 
-    def fit(self, images: Float[Tensor, "m 1 h w"]) -> Self:
+    def fit(self, images: Float[Tensor, "m 1 h w"] | Rows) -> Self:
         """Learn the whitening from real images: the training images, which every sample is compared with.
 
         Raises:
             ValueError: there are fewer than two different images.
 
         """
-        check_images(images)
         rows = torch.linspace(0, len(images) - 1, min(len(images), self.max_reference)).round().long()
         self.whitening = fit_whitening(self.features(images[rows]), self.dims)
         return self

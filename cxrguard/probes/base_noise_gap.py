@@ -53,12 +53,12 @@ class BaseNoiseGap:
             BadInputError: If the batch has no base.
 
         """
-        base = batch.require_base(self.name)
+        base, as_base = batch.require_base(self.name), batch.as_base()
         gaps = []
         for seed in range(self.seeds):
             noise = batch.noise(seed)
             for t in self.timesteps:
-                gaps.append(per_sample_norm(self._predict(denoiser, batch, noise, t) - self._predict(base, batch, noise, t)))
+                gaps.append(per_sample_norm(self._predict(denoiser, batch, noise, t) - self._predict(base, as_base, noise, t)))
         return torch.stack(gaps).mean(dim=0)
 
     def _predict(self, denoiser: Denoiser, batch: ProbeBatch, noise: Tensor, t: int) -> Tensor:

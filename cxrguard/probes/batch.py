@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +30,8 @@ class ProbeBatch:
         scheduler_config: config of the training schedule.
         base: the checkpoint that fine-tuning started from, for the probes that compare with it.
         tokens: where each prompt's own tokens lie, for the probes that tell them from the rest.
+        base_hidden_states: ``encoder_hidden_states`` as the base checkpoint's own text encoder makes them, where it is another.
+        base_uncond: likewise of the empty prompt.
 
     """
 
@@ -41,6 +43,14 @@ class ProbeBatch:
     scheduler_config: Any
     base: Denoiser | None = None
     tokens: TokenLayout | None = None
+    base_hidden_states: Tensor | None = None
+    base_uncond: Tensor | None = None
+
+    def as_base(self) -> ProbeBatch:
+        """The same prompts and noise as the base checkpoint reads them."""
+        if self.base_hidden_states is None or self.base_uncond is None:
+            return self
+        return replace(self, encoder_hidden_states=self.base_hidden_states, uncond_hidden_states=self.base_uncond)
 
     def noise(self, draw: int) -> Float[Tensor, "n c h w"]:
         """The ``draw``-th noise of every prompt."""
@@ -103,15 +113,13 @@ class ProbeBatch:
         return [self._part(slice(i, i + size)) for i in range(0, len(self.keys), size)]
 
     def _part(self, part: slice) -> ProbeBatch:
-        return ProbeBatch(
-            self.encoder_hidden_states[part],
-            self.uncond_hidden_states,
-            self.latents[part],
-            self.keys[part],
-            self.seed,
-            self.scheduler_config,
-            self.base,
-            None if self.tokens is None else self.tokens[part],
+        return replace(
+            self,
+            encoder_hidden_states=self.encoder_hidden_states[part],
+            latents=self.latents[part],
+            keys=self.keys[part],
+            tokens=None if self.tokens is None else self.tokens[part],
+            base_hidden_states=None if self.base_hidden_states is None else self.base_hidden_states[part],
         )
 
 

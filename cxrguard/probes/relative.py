@@ -57,7 +57,7 @@ class RelativeToBase:
 
         """
         base = batch.require_base(self.name)
-        scores, base_scores = self.probe(denoiser, batch), self.probe(base, batch)
+        scores, base_scores = self.probe(denoiser, batch), self.probe(base, batch.as_base())
         if self.mode != "difference" and min(scores.min(), base_scores.min()) < 0:
             raise ValueError(
                 f"{self.name}: {self.probe.name} has scores below zero, of which no ratio says anything; use mode 'difference'"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cxrguard.embedders.base import Embedder
 from cxrguard.probes.tiled_l2 import GRID, NEIGHBOURS, neighbours
+from cxrguard.rows import Rows, block_rows
 
 TILED_L2, RATIO, EMBEDDER = "replication_tiled_l2", "replication_ratio", "replication_embedder"
 DIRECTIONS = {TILED_L2: "lower", RATIO: "lower", EMBEDDER: "higher"}
@@ -34,7 +35,7 @@ class ReplicationJudge:
 
     def __init__(
         self,
-        training: Float[Tensor, "m 1 h w"],
+        training: Float[Tensor, "m 1 h w"] | Rows,
         embedder: Embedder | None = None,
         *,
         k: int = NEIGHBOURS,
@@ -43,7 +44,7 @@ class ReplicationJudge:
     ) -> None:
         self.training, self.k, self.grid, self.chunk = training, k, grid, chunk
         self.embedder = None if embedder is None else embedder.fit(training)
-        self.embedded = None if self.embedder is None else self.embedder(training)
+        self.embedded = None if self.embedder is None else _embed(self.embedder, training)
         self.names = tuple(name for name in DIRECTIONS if name != EMBEDDER or embedder is not None)
 
     def judge(self, pixels: Float[Tensor, "n k 1 h w"]) -> dict[str, Float[Tensor, " n"]]:
@@ -67,6 +68,11 @@ class ReplicationJudge:
             parts = [self.embedder.similarity(self.embedder(part), self.embedded).amax(dim=1) for part in images.split(self.chunk)]
             found[EMBEDDER] = torch.cat(parts)
         return found
+
+
+def _embed(embedder: Embedder, training: Rows) -> Float[Tensor, "m d"]:
+    """Vectors of all training images, of which a block is in memory at a time; the vectors are small and all are."""
+    return torch.cat([embedder(block) for block in training.split(block_rows(training))])
 
 
 def evals_per_prompt(sampling_steps: int, samples: int) -> int:

@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cxrguard.rows import Rows, block_rows
+
 GRID = 4
 NEIGHBOURS = 50
+_Nearest = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,15 @@ def tiled_l2(
 
 def neighbours(
     samples: Float[Tensor, "n 1 h w"],
-    training: Float[Tensor, "m 1 h w"],
+    training: Float[Tensor, "m 1 h w"] | Rows,
     *,
     k: int = NEIGHBOURS,
     grid: int = GRID,
     chunk: int = 256,
 ) -> Neighbours:
-    """Nearest training image of each sample by :func:`tiled_l2`, and how much nearer it is than the next; memory is chunk × M.
+    """Nearest training image of each sample by :func:`tiled_l2`, and how much nearer it is than the next.
+
+    Memory does not depend on how many training images there are: a block is looked at at a time.
 
     Args:
         samples: see :func:`tiled_l2`.
@@ -77,10 +82,16 @@ def neighbours(
     """
     if k < 1 or len(training) < 2:
         raise ValueError(f"neighbours need k of at least 1 and two training images, not k = {k} and {len(training)}")
-    _check(samples, training, grid)
-    tiles = _tiles(training, grid)
-    found = [_nearest(_farthest_tile(_tiles(part, grid), tiles), k) for part in samples.split(chunk)]
-    return Neighbours(*(torch.cat(parts) for parts in zip(*((f.distance, f.index, f.ratio) for f in found), strict=True)))
+    parts = samples.split(chunk)
+    found: list[_Nearest | None] = [None] * len(parts)
+    start = 0
+    for block in training.split(block_rows(training)):
+        _check(samples, block, grid)
+        tiles = _tiles(block, grid)
+        found = [_merge(old, _farthest_tile(_tiles(part, grid), tiles), start, k) for old, part in zip(found, parts, strict=True)]
+        start += len(block)
+    values, index = (torch.cat(each) for each in zip(*(f for f in found if f is not None), strict=True))
+    return Neighbours(values[:, 0], index[:, 0], neighbour_ratio(values))
 
 
 def neighbour_ratio(nearest: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
@@ -99,9 +110,15 @@ def neighbour_ratio(nearest: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
     return torch.where(mean > 0, nearest[:, 0] / mean.clamp_min(torch.finfo(mean.dtype).tiny), 0)
 
 
-def _nearest(distances: Tensor, k: int) -> Neighbours:
+def _merge(old: _Nearest | None, distances: Float[Tensor, "n m"], start: int, k: int) -> _Nearest:
+    """The k + 1 smallest distances, ascending, and whose they are, of those so far and of the images from ``start`` on."""
     values, index = distances.topk(min(k + 1, distances.shape[1]), dim=1, largest=False, sorted=True)
-    return Neighbours(values[:, 0], index[:, 0], neighbour_ratio(values))
+    index = index + start
+    if old is None:
+        return values, index
+    values, index = torch.cat([old[0], values], dim=1), torch.cat([old[1], index], dim=1)
+    values, order = values.topk(min(k + 1, values.shape[1]), dim=1, largest=False, sorted=True)
+    return values, index.gather(1, order)
 
 
 def _tiles(images: Tensor, grid: int) -> list[Tensor]:

@@ -127,6 +127,10 @@ class PromptSanitizer:
         self._check(known)
         return _result(known)
 
+    def forget(self) -> None:
+        """Let go of the prompts that were computed; a later call computes them again."""
+        self._memory.clear()
+
     def _learn(self, prompts: dict[str, Markers]) -> None:
         found = self._cache.get(list(prompts)) if self._cache else {}
         computed = self._compute([prompt for prompt in prompts if prompt not in found])

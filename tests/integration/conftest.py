@@ -131,6 +131,12 @@ class Runs:
         self._pool.shutdown(cancel_futures=True)
 
 
+@pytest.fixture(scope="session")
+def straight() -> list[str]:
+    """Overrides of the shared run of this name."""
+    return STRAIGHT
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "runs(*names): the shared runs of train.py that a test needs")
 

@@ -191,7 +191,7 @@ def test_groups_are_encoded_with_their_own_images(parts: PipelineParts, study: S
             assert group.subjects[i] == sample.record.subject_id and group.prompts[i] == sample.record.prompt
             assert torch.equal(group.pixels[i], judged.references.training_pixels[row])
             assert torch.allclose(group.latents[i].flatten(), judged.references.training["latents"][row], atol=1e-4)
-    assert torch.equal(judged.references.training["pixels"], judged.references.training_pixels.flatten(1))
+    assert torch.equal(judged.references.training["pixels"][:], judged.references.training_pixels[:].flatten(1))
 
 
 def test_variants_are_the_original_and_the_sanitized_wording(parts: PipelineParts, study: Study) -> None:
@@ -240,7 +240,7 @@ def test_nothing_is_the_own_image_of_a_prompt_without_one(parts: PipelineParts, 
 
 def test_another_stream_gives_other_samples_and_the_same_one_the_same(parts: PipelineParts, study: Study) -> None:
     judged = build_judged(parts, study, 2, 0)
-    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    null = {k: v[:].repeat(4, 1) for k, v in judged.references.null.items()}
     judged = replace(judged, references=replace(judged.references, null=null))
     evaluator = Evaluator(parts, judged, Sampler(parts.scheduler.config, 2, 3.0), 0)
     denoiser = UNetDenoiser(parts.unet.eval(), parts.alphas_cumprod, parts.prediction_type)
@@ -259,7 +259,7 @@ class Tracked(TextNoiseNorm):
 
 def test_a_detector_that_tracks_gradients_is_judged(parts: PipelineParts, study: Study) -> None:
     judged = build_judged(parts, study, 2, 0)
-    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    null = {k: v[:].repeat(4, 1) for k, v in judged.references.null.items()}
     evaluator = Evaluator(
         parts, replace(judged, references=replace(judged.references, null=null)), Sampler(parts.scheduler.config, 2, 3.0), 0
     )
@@ -269,7 +269,7 @@ def test_a_detector_that_tracks_gradients_is_judged(parts: PipelineParts, study:
 
 def test_a_smaller_round_keeps_thresholds_noise_and_the_wording_that_is_trained_on(parts: PipelineParts, study: Study) -> None:
     judged = build_judged(parts, study, 2, 0)
-    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    null = {k: v[:].repeat(4, 1) for k, v in judged.references.null.items()}
     whole = Evaluator(parts, replace(judged, references=replace(judged.references, null=null)), Sampler(parts.scheduler.config, 2, 3.0), 0)
     fewer = whole.looking_at(canaries=[0, 2], controls=[1])
     assert list(fewer.judged.groups) == ["canaries", "controls"] and fewer.thresholds == whole.thresholds
@@ -296,7 +296,7 @@ def test_a_run_without_canaries_cannot_be_judged(parts: PipelineParts, study: St
 def test_same_weights_same_figures(parts: PipelineParts, study: Study) -> None:
     """With the real sampler and probe: nothing depends on the global generators or the batch size."""
     judged = build_judged(parts, study, 2, 0)
-    null = {k: v.repeat(4, 1) for k, v in judged.references.null.items()}
+    null = {k: v[:].repeat(4, 1) for k, v in judged.references.null.items()}
     judged = replace(judged, references=replace(judged.references, null=null))
     denoiser = UNetDenoiser(parts.unet.eval(), parts.alphas_cumprod, parts.prediction_type)
     results = []

@@ -121,8 +121,8 @@ BAD = {
     "no view": (row(OTHER, frontal_lateral="nan"), "frontal_lateral"),
     "other view": (row(OTHER, frontal_lateral="Oblique"), "frontal_lateral"),
     "no path": (row(OTHER, path_to_image=""), "inside the data set"),
-    "climbs out": (row(OTHER, path_to_image="train/../../" + OTHER), "inside the data set"),
-    "absolute": (row(OTHER, path_to_image="/" + OTHER), "inside the data set"),
+    "climbs out": (row(OTHER, path_to_image="train/../../" + OTHER), "leads out of data.root"),
+    "absolute": (row(OTHER, path_to_image="/" + OTHER), "leads out of data.root"),
     "null byte": (row(OTHER, path_to_image=OTHER + "\0.jpg"), "inside the data set"),
 }
 

@@ -13,7 +13,10 @@ import yaml
 CONF = Path(__file__).parents[3] / "conf" / "data"
 
 
-@pytest.mark.parametrize("name", ["phantom", "nih_cxr14", "table", "mimic_cxr_jpg", "open_i", "chexpert_plus", "padchest"])
+NAMES = ["phantom", "nih_cxr14", "table", "mimic_cxr_jpg", "open_i", "chexpert_plus", "padchest", "llavarad", "webdataset"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_config_fits_its_reader(name: str) -> None:
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     target = config["reader"].pop("_target_")

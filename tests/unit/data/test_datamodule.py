@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cxrguard.data.datamodule import CachedSamples, EpochSampler, GatedCollate, ReportDataModule, ResumableLoader, to_pixel_values
+from cxrguard.audit.groups import build_judged
+from cxrguard.data.datamodule import CachedSamples, EpochSampler, GatedCollate, ReportDataModule, ResumableLoader
+from cxrguard.data.encoded import to_pixel_values
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import CanarySettings
 from cxrguard.data.records import Quarantined, ReportRecord
@@ -88,6 +93,7 @@ def test_batches_hold_what_the_encoders_say(data: ReportDataModule, parts: Pipel
         "encoder_hidden_states": (4, 77, 16),
         "sample_ids": (4,),
         "draws": (4,),
+        "input_ids": (4, 77),
     }
     train = [*data.study.members, *data.study.canaries]
     for i, sample_id in enumerate(batch["sample_ids"].tolist()):
@@ -106,15 +112,15 @@ def test_groups_are_disjoint_by_patient_and_held_out_batches_hold_neither_canari
     assert shown == list(range(len(data.study.heldout)))
 
 
-def test_a_marker_that_reaches_a_batch_is_an_error_that_names_no_text(sanitizer: PromptSanitizer) -> None:
+def test_a_marker_that_reaches_a_batch_is_an_error_that_names_no_text(parts: PipelineParts, sanitizer: PromptSanitizer) -> None:
     prompts = ["Clear.", "Seen by ___ yesterday, unmistakable.", "Edema."]
     samples = CachedSamples(torch.zeros(3, 1, 2, 2), torch.zeros(3, 4, 2), prompts, [1, 1, 1])
-    collate = GatedCollate(samples, sanitizer)
+    collate = GatedCollate(samples, sanitizer, parts.tokenizer)
     assert collate([samples[0], samples[2]])["sample_ids"].tolist() == [0, 2]
     with pytest.raises(ResidualMarkerError, match=r"1 de-identification marker.*positions 1") as caught:
         collate([samples[2], samples[1]])
     assert not any(word in str(caught.value) for word in ("___", "Seen", "unmistakable", "Edema"))
-    off = GatedCollate(samples, PromptSanitizer(["mimic_cxr"], "off"))
+    off = GatedCollate(samples, PromptSanitizer(["mimic_cxr"], "off"), parts.tokenizer)
     assert off([samples[1]])["sample_ids"].tolist() == [1]
 
 
@@ -178,3 +184,29 @@ def test_a_loader_goes_on_where_it_was(data: ReportDataModule) -> None:
         resumed.load_state_dict(loader.state_dict())
         assert ids(resumed) == whole[place:] and ids(resumed) == whole  # and the next epoch is a whole one
         assert resumed.state_dict() == {"batches": 0}
+
+
+def test_a_second_run_with_the_same_cache_reads_and_encodes_nothing(
+    parts: PipelineParts, sanitizer: PromptSanitizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = []
+    for i, record in enumerate(PhantomReader(n_patients=80, max_studies=1).read()[0]):
+        assert record.pixels is not None
+        Image.fromarray(record.pixels).save(tmp_path / f"{i}.png")
+        records.append(replace(record, pixels=None, image_path=str(tmp_path / f"{i}.png")))
+    in_memory = data_of(sanitizer)
+    in_memory.encode(parts)
+    for attempt in range(2):
+        data = data_of(sanitizer, cache_dir=tmp_path / "cache")
+        data.reader = SimpleNamespace(read=lambda: (records, []))
+        study = data.encode(parts)
+        assert study.cache_dir == tmp_path / "cache"
+        for one, other in ((data.train_set, in_memory.train_set), (data.heldout_set, in_memory.heldout_set)):
+            assert torch.equal(one.latents[:], other.latents[:]) and torch.equal(one.states[:], other.states[:])
+        pixels = study.members[0].pixels
+        assert not pixels.flags.writeable and not pixels.flags.owndata
+        assert np.array_equal(pixels, in_memory.study.members[0].pixels)
+        build_judged(parts, study, 2, 0)  # its references are in the cache from now on, too
+        if attempt == 0:
+            for name in ("encoded.encode_images", "encoded.encode_prompts", "prepare.load_pixels"):
+                monkeypatch.setattr(f"cxrguard.data.{name}", lambda *_, **__: pytest.fail("made again"))

@@ -82,7 +82,10 @@ BAD = {
     "i1.png,Mass,0,61,40,X,AP,1,1,0.1,0.1": "sex",
     "i1.png,Mass,0,61,40,F,LL,1,1,0.1,0.1": "view",
     "gone.png,Mass,0,61,40,F,AP,1,1,0.1,0.1": "missing",
-    "../secret.png,Mass,0,61,40,F,AP,1,1,0.1,0.1": "missing",
+    "../secret.png,Mass,0,61,40,F,AP,1,1,0.1,0.1": "leads out of data.root",
+    "/secret.png,Mass,0,61,40,F,AP,1,1,0.1,0.1": "leads out of data.root",
+    "i1.png,nan,0,61,40,F,AP,1,1,0.1,0.1": "labels",
+    "i1.png,Mass,0,NaN,40,F,AP,1,1,0.1,0.1": "patient",
     "i2.png,Mass,0,61,40,F,AP,1,1,0.1,0.1": "earlier row",
     "i1.png,Mass,0,61,40,F": "number of fields",
 }

@@ -132,7 +132,7 @@ BAD = {
     "no projection": (row("b_02.png", Projection="nan"), "projection"),
     "twice": (row("a_01.png"), "earlier row"),
     "missing": (row("z_09.png"), "missing"),
-    "climbs out": (row("../7/b_02.png"), "missing"),
+    "climbs out": (row("../7/b_02.png"), "leads out of data.root"),
     "a folder that climbs out": (row("secret.png", ImageDir="../outside"), "missing"),
     "null byte": (row("b_02\0.png"), "missing"),
 }

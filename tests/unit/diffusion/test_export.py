@@ -40,6 +40,13 @@ def test_diffusers_generates_the_same_images(parts: PipelineParts, exported: Pat
     assert (ours[0] - ours[1]).abs().max() > 1e-2  # the comparison is not of constants
 
 
+def test_zero_terminal_snr_generates_the_same_images(v_pipeline_dir: Path, tmp_path: Path) -> None:
+    parts = load_pipeline(str(v_pipeline_dir), schedule={"rescale_betas_zero_snr": True})
+    export_pipeline(parts, tmp_path / "pipeline")
+    test_diffusers_generates_the_same_images(parts, tmp_path / "pipeline")
+    assert load_pipeline(str(tmp_path / "pipeline")).scheduler.config["rescale_betas_zero_snr"] is True
+
+
 def test_exported_directory_is_safetensors_only_and_loads_again(parts: PipelineParts, exported: Path) -> None:
     names = {p.name for p in exported.rglob("*") if p.is_file()}
     assert not [n for n in names if n.endswith((".bin", ".pt", ".ckpt", ".py"))]

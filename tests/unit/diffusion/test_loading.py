@@ -194,9 +194,22 @@ def test_unsupported_prediction_types(directory: Path) -> None:
     assert "prediction type 'sample'" in refusal(directory)
 
 
-def test_zero_terminal_snr_is_refused(directory: Path) -> None:
-    """At ᾱ = 0 the noise says nothing about the image: sampling in noise would give NaN, and NaN replays nothing."""
-    edit_json(
-        directory / "scheduler" / "scheduler_config.json", lambda c: c.update(prediction_type="v_prediction", rescale_betas_zero_snr=True)
-    )
-    assert "zero terminal SNR" in refusal(directory)
+def test_zero_terminal_snr_needs_v_prediction(directory: Path) -> None:
+    edit_json(directory / "scheduler" / "scheduler_config.json", lambda c: c.update(rescale_betas_zero_snr=True))
+    assert "zero terminal SNR" in refusal(directory) and "needs v_prediction" in refusal(directory)
+    edit_json(directory / "scheduler" / "scheduler_config.json", lambda c: c.update(prediction_type="v_prediction"))
+    assert float(load_pipeline(str(directory)).alphas_cumprod[-1]) == 2.0**-24
+
+
+def test_another_schedule_can_be_asked_for(directory: Path) -> None:
+    plain = load_pipeline(str(directory))
+    same = load_pipeline(str(directory), schedule={"prediction_type": None, "rescale_betas_zero_snr": None})
+    assert same.scheduler.config == plain.scheduler.config
+    other = load_pipeline(str(directory), schedule={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
+    assert other.prediction_type == "v_prediction" and float(other.alphas_cumprod[-1]) == 2.0**-24
+    # Lin et al., algorithm 1, naively: the square roots shifted to end at 0 and scaled to begin where they did
+    roots = [float(a) ** 0.5 for a in plain.alphas_cumprod.double()]
+    scaled = [((r - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2 for r in roots]
+    assert other.alphas_cumprod[:-1].tolist() == pytest.approx(scaled[:-1], rel=1e-3, abs=1e-7)
+    with pytest.raises(ModelError, match=r"model.schedule: prediction type 'sample' is not supported"):
+        load_pipeline(str(directory), schedule={"prediction_type": "sample"})

@@ -80,7 +80,7 @@ def test_only_the_unet_is_trained_and_saved(parts: PipelineParts) -> None:
 
 
 def test_the_text_encoder_is_trained_when_asked(parts: PipelineParts) -> None:
-    module = module_of(parts, train_text_encoder=True)
+    module = module_of(parts, text_encoder="full")
     before = state_of(parts.text_encoder)
     assert {k.split(".")[0] for k in state_of(module)} == {"unet", "text_encoder"}
     fit(module, 2)

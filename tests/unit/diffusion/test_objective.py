@@ -15,6 +15,7 @@ from cxrguard.diffusion.objective import (
     draw_batch,
     drop_captions,
     gather_alpha_bar,
+    min_snr_weight,
     per_sample_loss,
     rate_factor,
     training_target,
@@ -152,3 +153,31 @@ def test_rate_falls_to_zero_along_a_cosine() -> None:
     assert factors[5] == pytest.approx(0.5)
     assert factors[:11] == sorted(factors[:11], reverse=True)
     assert factors[10:] == [pytest.approx(0.0, abs=1e-12)] * 4
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+def test_min_snr_weight_is_the_papers(prediction_type: str, gamma: float) -> None:
+    """Against a plain loop: min(SNR, γ)/SNR and min(SNR, γ)/(SNR + 1)."""
+    alpha_bar = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.001], dtype=torch.float64)
+    expected = []
+    for a in alpha_bar.tolist():
+        snr = a / (1 - a)
+        expected.append(min(snr, gamma) / (snr if prediction_type == "epsilon" else snr + 1))
+    assert min_snr_weight(alpha_bar, gamma, prediction_type).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_min_snr_weight_of_pure_noise_is_finite() -> None:
+    nothing = torch.zeros(1)
+    assert float(min_snr_weight(nothing, 5.0, "v_prediction")) == 0 and float(min_snr_weight(nothing, 5.0, "epsilon")) == 1
+
+
+def test_offset_noise_shifts_whole_channels_and_nothing_else() -> None:
+    plain = draw_batch(0, 1, [3, 4], [0, 0], (2, 4, 4), 1000, 0.1)
+    offset = draw_batch(0, 1, [3, 4], [0, 0], (2, 4, 4), 1000, 0.1, offset_noise=0.5)
+    assert torch.equal(plain.timesteps, offset.timesteps) and torch.equal(plain.drop, offset.drop)
+    shift = offset.noise - plain.noise
+    assert torch.allclose(shift, shift.mean(dim=(2, 3), keepdim=True).expand_as(shift), atol=1e-6) and float(shift.abs().max()) > 0
+    many = draw_batch(0, 1, list(range(400)), [0] * 400, (2, 1, 1), 1000, 0.0, offset_noise=0.5)
+    bare = draw_batch(0, 1, list(range(400)), [0] * 400, (2, 1, 1), 1000, 0.0)
+    assert float((many.noise - bare.noise).std()) == pytest.approx(0.5, rel=0.1)

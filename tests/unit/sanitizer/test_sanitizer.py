@@ -287,3 +287,11 @@ def test_all_open_i_reports() -> None:
     n, refused, emptied = len(prompts), result.counts["refused"], result.counts["emptied"]
     assert refused <= 0.01 * n
     assert emptied < 0.02 * n
+
+
+def test_forgotten_prompts_are_computed_again_to_the_same() -> None:
+    sanitizer = PromptSanitizer(["mimic_cxr"])
+    before = sanitizer.sanitize(["Compared to ___, unchanged.", "Clear."])
+    assert sanitizer._memory
+    sanitizer.forget()
+    assert not sanitizer._memory and sanitizer.sanitize(["Compared to ___, unchanged.", "Clear."]) == before
