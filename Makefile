@@ -39,6 +39,8 @@ bench: $(STAMP) ## speed, each a ratio in one run
 	$(BIN)/python benchmarks/bench_probes.py
 	$(BIN)/python benchmarks/bench_sanitizer.py
 	$(BIN)/python benchmarks/bench_score.py
+	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_memory.py
 
 base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, into outputs/base_model (about 25 minutes)
 	$(BIN)/python -m cxrguard.diffusion.base_vae --minutes 12 --out outputs/base_model/vae

@@ -1,11 +1,13 @@
 """The detectors of a run as a Markdown table, judged from its ``scores.csv`` as its audit does.
 
-python benchmarks/detector_table.py RUN_DIR
+python benchmarks/detector_table.py RUN_DIR [--against DETECTOR]
+
+With ``--against`` each detector's AUC less that one's on the same prompts follows, with a 95 % interval of patients resampled together.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from cxrguard.audit.detectors import Scored, describe
 from cxrguard.audit.judge_detectors import CONTROLS, by_patient
+from cxrguard.audit.resampling import cluster_ids, draw_clusters, percentiles, weighted_auc
 from cxrguard.audit.score_table import ScoreTable, read_scores
+from cxrguard.audit.statistics import oriented
 from cxrguard.probes.replication import DIRECTIONS, evals_per_prompt
 
 
@@ -68,8 +72,30 @@ def row(detector: Any, entry: dict[str, Any], member: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def difference(table: ScoreTable, one: Any, other: Any, seed: int, n: int = 2000) -> tuple[float, tuple[float, float] | None]:
+    """AUC of ``one`` less that of ``other``, paired, and its interval."""
+    groups, patients = np.asarray(table.groups), np.asarray(table.patients, dtype=object)
+    sides = ((groups == "canaries") & table.own, np.isin(groups, CONTROLS) & ~table.any)
+    both = table.asked[one.name] & table.asked[other.name]
+    pos, neg = (side & both & np.isfinite(table.scores[one.name]) & np.isfinite(table.scores[other.name]) for side in sides)
+    ids, generator = [cluster_ids(list(patients[side])) for side in (pos, neg)], np.random.default_rng(seed)
+
+    def figure(weights: list[Any]) -> Any:
+        areas = [weighted_auc(*(oriented(table.scores[d.name][side], d.direction) for side in (pos, neg)), *weights) for d in (one, other)]
+        return areas[0] - areas[1]
+
+    def draw(size: int) -> Any:
+        return figure([draw_clusters(side, np.ones(size, dtype=np.int64), generator) for side in ids])
+
+    return float(figure([np.ones((1, int(side.sum()))) for side in (pos, neg)])[0]), percentiles(draw, n)
+
+
 def main() -> None:
-    run = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--against", default="")
+    args = parser.parse_args()
+    run = args.run
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert isinstance(config, DictConfig)
     table = read_scores(run)
@@ -83,6 +109,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for detector, entry, member in sorted(results, key=lambda r: -(r[1]["auc"] or 0)):
         print(row(detector, entry, member))
+    for detector in asked if args.against else []:
+        other = next(d for d in asked if d.name == args.against)
+        delta, ends = difference(table, detector, other, int(config.seed))
+        print(f"{detector.name} - {other.name}: {delta:+.3f} ({'–' if ends is None else f'{ends[0]:+.3f} to {ends[1]:+.3f}'})")
 
 
 if __name__ == "__main__":
