@@ -20,6 +20,9 @@ from cxrguard.probes.tokens import TokenLayout
 from cxrguard.randomness import numpy_generator, prompt_key
 from cxrguard.rows import FlatRows, Rows
 
+MAX_NULL = 2000
+"""Each is compared with every training image: 20 of them lie beyond a 1 % quantile, and more would cost more than they tell."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -155,7 +158,7 @@ def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, 
     }
     if study.prompt_controls:
         groups["prompt_controls"] = _prompt_group(parts, study.prompt_controls, groups["controls"])
-    references = _references(parts, training, [*study.controls, *study.heldout], study.cache_dir)
+    references = _references(parts, training, null_images(study, seed), study.cache_dir)
     return Judged(groups, references, encode_prompts(parts, [""]))
 
 
@@ -194,6 +197,14 @@ def _variants(parts: PipelineParts, samples: Sequence[PromptedRecord]) -> tuple[
 def _variant(parts: PipelineParts, prompts: list[str]) -> Variant:
     keys = tuple(prompt_key(prompt) for prompt in prompts)
     return Variant(encode_prompts(parts, prompts), keys, token_layout(parts.tokenizer, prompts), tuple(prompts))
+
+
+def null_images(study: Study, seed: int) -> list[PromptedRecord]:
+    """The real held-out images whose distances set the thresholds: all, or :data:`MAX_NULL` of them drawn by ``seed``."""
+    real = [*study.controls, *study.heldout]
+    if len(real) <= MAX_NULL:
+        return real
+    return [real[i] for i in sorted(numpy_generator("null", seed).permutation(len(real))[:MAX_NULL].tolist())]
 
 
 def _references(

@@ -110,6 +110,13 @@ class Plan:
     def bf16(self) -> Finished:
         return self.once("bf16", *RAW, "trainer.precision=bf16-mixed", "trainer.max_steps=3", "probes.every_n_steps=0")
 
+    def adapters(self) -> Finished:
+        """Low-rank adapters of UNet and text encoder, and whatever else may go with them."""
+        module = {"unet": "lora", "text_encoder": "lora", "lora_rank": 2, "min_snr_gamma": 5, "offset_noise": 0.1, "ema_decay": 0.9}
+        asked = [f"model.module.{name}={value}" for name, value in module.items()]
+        schedule = ["model.schedule.prediction_type=v_prediction", "model.schedule.rescale_betas_zero_snr=true"]
+        return self.once("adapters", *LEARNING, *asked, *schedule, "trainer.accumulate_grad_batches=2", "trainer.max_steps=3")
+
     def nih(self) -> Finished:
         data = write_nih_miniature(self.root / "nih_data")
         return self.once(

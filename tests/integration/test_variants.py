@@ -39,6 +39,30 @@ def test_bf16_trains_and_exports_float32(runs):
     assert all(bool(value.isfinite().all()) for value in weights.values())
 
 
+@pytest.mark.runs("adapters")
+def test_adapters_train_are_judged_and_load_in_plain_diffusers(runs, pipeline_dir):
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    run = runs["adapters"]
+    assert run.status == 0, run.output
+    audit = read_audit(run.dir / "audit.json")
+    assert audit["steps"] == 3 and audit["weights"] == "ema" and [row["step"] for row in audit["curves"]] == [0, 3]
+    state = torch.load(run.dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state and all("lora_" in name for name in state) and {name.split(".")[0] for name in state} == {"unet", "text_encoder"}
+    assert json.loads((run.dir / "pipeline/scheduler/scheduler_config.json").read_text())["rescale_betas_zero_snr"] is True
+
+    whole, adapted = (StableDiffusionPipeline.from_pretrained(d, safety_checker=None) for d in (run.dir / "pipeline", pipeline_dir))
+    adapted.load_lora_weights(run.dir / "lora")
+    adapted.scheduler = whole.scheduler
+    images = []
+    for pipe in (whole, adapted):
+        pipe.set_progress_bar_config(disable=True)
+        noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        images.append(pipe("No pneumothorax.", num_inference_steps=3, latents=noise, output_type="latent").images)
+    assert torch.allclose(*images, atol=1e-3)
+
+
 @pytest.mark.runs("nih")
 def test_nih_with_a_base_stage_sets_bad_images_aside(runs, tmp_path):
     run = runs["nih"]
