@@ -46,8 +46,10 @@ base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, in
 	$(BIN)/python -m cxrguard.diffusion.base_vae --minutes 12 --out outputs/base_model/vae
 	$(BIN)/python -m cxrguard.diffusion.base_model --minutes 10 --patients 4000 --vae outputs/base_model/vae --out outputs/base_model/tiny
 
-gpu-check: $(STAMP) ## a short run on a GPU, bf16-mixed
-	$(BIN)/python train.py experiment=demo trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check
+gpu-check: $(STAMP) ## on a GPU: what an SD-1.5-size model costs, and a short run; without one it says so
+	$(BIN)/python benchmarks/gpu_check.py
+	! $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || $(BIN)/python train.py experiment=demo \
+		trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check
 
 clean: ## remove outputs, caches and the environment
 	rm -rf $(VENV) outputs multirun .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
