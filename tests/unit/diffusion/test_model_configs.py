@@ -34,7 +34,7 @@ def model() -> Iterator[Callable[..., Any]]:
 def test_the_modules_settings_exist(model: Callable[..., Any], name: str) -> None:
     composed = model(f"model={name}")
     settings = composed["module"]
-    assert set(composed) == {"source", "module"}
+    assert set(composed) == {"source", "schedule", "module"}
     assert settings.pop("_target_") == "cxrguard.diffusion.module.DiffusionModule" and settings.pop("_partial_") is True
     assert set(settings) <= set(inspect.signature(DiffusionModule).parameters)
 
