@@ -48,8 +48,8 @@ base-model: $(STAMP) ## train the shipped tiny model again, on phantoms only, in
 
 gpu-check: $(STAMP) ## on a GPU: what an SD-1.5-size model costs, and a short run; without one it says so
 	$(BIN)/python benchmarks/gpu_check.py
-	! $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || $(BIN)/python train.py experiment=demo \
-		trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check
+	if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then $(BIN)/python train.py experiment=demo \
+		trainer.accelerator=gpu trainer.precision=bf16-mixed trainer.max_steps=100 hydra.run.dir=outputs/gpu_check; fi
 
 clean: ## remove outputs, caches and the environment
 	rm -rf $(VENV) outputs multirun .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

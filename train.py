@@ -29,6 +29,7 @@ def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
     sizes = {name: cfg.data[name] for name in ("batch_size", "image_size", "heldout_fraction", "max_bad_fraction")}
     sizes["window"] = cfg.data.get("window")  # data without image files has none
     sizes["count_duplicates"] = bool(cfg.data.get("duplicates"))
+    sizes["input_ids"] = cfg.model.module.text_encoder != "frozen"
     places = {"out_dir": run_dir, "cache_dir": cache_dir(cfg, run_dir)}
     arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, **places, **sizes, **overrides}
     return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
@@ -41,11 +42,17 @@ def cache_dir(cfg: DictConfig, run_dir: Path) -> Path:
 
 @contextmanager
 def own_cache_removed(cfg: DictConfig, run_dir: Path) -> Iterator[None]:
-    """A cache of the run's own is gone after it; a run that was killed finds it again."""
+    """A cache of the run's own is gone after it; a run that was killed or told to stop finds it again when it goes on."""
+    from callbacks.stop import StoppedError
+
+    stopped = False
     try:
         yield
+    except (StoppedError, SystemExit, KeyboardInterrupt):
+        stopped = True
+        raise
     finally:
-        if not cfg.cache.dir and is_first_process():
+        if not (stopped or cfg.cache.dir) and is_first_process():
             shutil.rmtree(cache_dir(cfg, run_dir), ignore_errors=True)
 
 
@@ -66,8 +73,8 @@ def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
         return None
     merged = OmegaConf.merge(cfg, {"data": {"reader": {"views": list(cfg.base_stage.views)}}})
     assert isinstance(merged, DictConfig)
-    stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05}
-    stage |= {"cache_dir": cache_dir(cfg, run_dir), "count_duplicates": False}
+    stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05, "count_duplicates": False}
+    stage |= {"cache_dir": cache_dir(cfg, run_dir), "input_ids": False}
     data = build_data(merged, run_dir / "base_stage", **stage)
     trainer = instantiate(cfg.trainer, _partial_=True, max_steps=cfg.base_stage.max_steps, logger=False, enable_checkpointing=False)
     return BaseStage(data, trainer, cfg.base_stage.max_steps)

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
+from callbacks.checks import check_probes, check_setting
 from callbacks.keep_metrics import KeepMetrics
 from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
@@ -29,7 +30,7 @@ from cxrguard.audit.replication import Replication
 from cxrguard.audit.summary import summary_table
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.prepare import PromptedRecord, Study, WithoutPatients
-from cxrguard.diffusion.denoiser import Denoiser, UNetDenoiser
+from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.export import export_adapters, export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.module import DiffusionModule
@@ -114,8 +115,32 @@ def write_status(run_dir: Path, status: dict[str, Any]) -> None:
 def run(job: Job) -> dict[str, Any] | None:
     """Fit, audit and export; returns the audit, or None in all processes but the first."""
     start = time.perf_counter()
+    checkpoint = resolve_checkpoint(job.config["ckpt_path"], job.run_dir)
+    fit = prepare(job)
+    trainer = build_trainer(job, resuming=checkpoint is not None)
+    fit_start = time.perf_counter()
+    batches = job.data.train_dataloader(trainer.global_rank, trainer.world_size)
+    trainer.fit(fit.module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
+    seconds = time.perf_counter() - fit_start - fit.schedule.seconds
+    return judge_fit(job, fit, trainer, start, seconds) if trainer.is_global_zero else None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is trained and what judges it; ``heldout_loss_base`` is that before the first step (of the first process)."""
+
+    parts: PipelineParts
+    study: Study
+    evaluator: Evaluator
+    module: DiffusionModule
+    schedule: ProbeCallback
+    device: str
+    heldout_loss_base: float
+
+
+def prepare(job: Job) -> Fit:
+    """Load, encode, train the base stage, and find out before the fit what would fail after it."""
     config = job.config
-    checkpoint = resolve_checkpoint(config["ckpt_path"], job.run_dir)
     device = choose_device(str(config["trainer"]["accelerator"]))
     parts = load_pipeline(config["model"]["source"], device, config["model"]["schedule"])
     study = job.data.encode(parts)
@@ -125,78 +150,39 @@ def run(job: Job) -> dict[str, Any] | None:
     module = job.make_module(parts, seed=config["seed"]).to(device)
     schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
-    loss_before = math.nan
+    loss = math.nan
     if is_first_process():
         with module.judged() as denoiser:
             check_probes(evaluator, denoiser, job.probes)
-        loss_before = module.heldout_loss(job.data.val_dataloader())
-    trainer = build_trainer(job, resuming=checkpoint is not None)
-    fit_start = time.perf_counter()
-    batches = job.data.train_dataloader(trainer.global_rank, trainer.world_size)
-    trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
-    if not trainer.is_global_zero:
-        return None
-    module.to(device)
+        loss = module.heldout_loss(job.data.val_dataloader())
+    return Fit(parts, study, evaluator, module, schedule, device, loss)
+
+
+def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_train: float) -> dict[str, Any]:
+    """The audit of what was trained, and its export."""
+    module = fit.module.to(fit.device)
     facts = RunFacts(
-        config=config,
+        config=job.config,
         reader=type(job.data.reader).__name__,
-        device=device,
+        device=fit.device,
         n_parameters=sum(p.numel() for p in module.trainable()),
         weights=module.weights,
         steps=trainer.global_step,
         start=start,
-        seconds_train=time.perf_counter() - fit_start - schedule.seconds,
-        seconds_probes=schedule.seconds,
-        heldout_loss_base=loss_before,
+        seconds_train=seconds_train,
+        seconds_probes=fit.schedule.seconds,
+        heldout_loss_base=fit.heldout_loss_base,
         heldout_loss=module.heldout_loss(job.data.val_dataloader()),
-        curves=schedule.curves,
+        curves=fit.schedule.curves,
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
-        audit = finish_run(job.run_dir, seen_by(evaluator, module), denoiser, job.probes, study, facts, job.replication)
-        export_pipeline(parts, job.run_dir / "pipeline")
-        export_adapters(parts, job.run_dir / "lora")
+        audit = finish_run(job.run_dir, seen_by(fit.evaluator, module), denoiser, job.probes, fit.study, facts, job.replication)
+        export_pipeline(fit.parts, job.run_dir / "pipeline")
+        export_adapters(fit.parts, job.run_dir / "lora")
     _log_final(trainer.loggers, audit)
     Console().print(summary_table(audit, job.run_dir))
     return audit
-
-
-def check_setting(study: Study, parts: PipelineParts, image_size: int) -> None:
-    """Find out before anything is trained what would fail, or mean nothing, after it.
-
-    Raises:
-        CxrguardError: nothing is planted to judge with, or the images are not of the size that the model generates.
-
-    """
-    if not study.canaries or not study.controls:
-        raise CxrguardError(
-            "the run has nothing to judge with; set canaries.n and canaries.n_controls above 0. Without canaries the extraction rate, each "
-            "detector's AUC, TPR, threshold and exposure would be null, without controls also spillover, and the verdict could only refuse"
-        )
-    expected = parts.image_size or image_size
-    if image_size != expected:
-        raise CxrguardError(
-            f"data.image_size={image_size}, but the model generates {expected} pixels a side; set data.image_size={expected}"
-        )
-
-
-def check_probes(evaluator: Evaluator, denoiser: Denoiser, probes: list[Probe]) -> None:
-    """Let every detector score one prompt before anything is trained: a failure in the final audit would cost the run.
-
-    Raises:
-        CxrguardError: a detector does not take this model; its own message where it has one.
-
-    """
-    one = evaluator.looking_at(canaries=[0])
-    for probe in probes:
-        try:
-            one.score(denoiser, probe, "canaries")
-        except CxrguardError:
-            raise
-        except Exception as error:
-            raise CxrguardError(
-                f"the detector {probe.name!r} cannot score with this model ({type(error).__name__}); leave it out with ~probe.{probe.name}"
-            ) from error
 
 
 def schedule_of(job: Job) -> ProbeCallback:
@@ -227,11 +213,11 @@ def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[Prompte
     stage.data.reader = WithoutPatients(stage.data.reader, study.subjects())
     members = stage.data.encode(parts).members
     module = job.make_module(parts, seed=job.config["seed"] + 1, ema_decay=0.0, unet="full", text_encoder="frozen")
-    print(f"base stage: {len(members)} images of other patients, {stage.steps} steps", flush=True)
-    progress = progress_callback()
+    if is_first_process():
+        print(f"base stage: {len(members)} images of other patients, {stage.steps} steps", flush=True)
     trainer = stage.make_trainer(
         accelerator=_accelerator(job),
-        callbacks=[progress],
+        callbacks=[progress_callback()],
         enable_progress_bar=False,
         default_root_dir=str(job.run_dir),
         use_distributed_sampler=False,
@@ -247,10 +233,9 @@ def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
     loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
     if job.make_wandb:
         loggers.append(job.make_wandb(config=without_paths(job.config)))
-    progress = progress_callback()
     return job.make_trainer(
         accelerator=_accelerator(job),
-        callbacks=[*kept, *job.callbacks, progress, StopOnSignal()],
+        callbacks=[*kept, *job.callbacks, progress_callback(), StopOnSignal()],
         plugins=[AtomicCheckpointIO()] if _saves_one_file(str(job.config["trainer"]["strategy"])) else [],
         logger=loggers,
         default_root_dir=str(job.run_dir),

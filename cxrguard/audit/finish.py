@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
@@ -30,6 +26,7 @@ from cxrguard.data.prepare import Study
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.files import write_json_private
 from cxrguard.probes.batch import Probe
+from cxrguard.progress import progress_of
 from cxrguard.pseudonym import load_key
 
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "wandb", "spacy", "numpy")
@@ -88,17 +85,16 @@ def finish_run(
     """
     start = time.perf_counter()
     k, seed = int(facts.config["sampling"]["samples_per_prompt"]), int(facts.config["seed"])
-    with _progress() as progress:
-        plan = sampling_plan(evaluator, k, int(facts.config["sampling"]["samples_per_prompt_control"]))
-        task = progress.add_task("final audit: generating", total=evaluator.n_samples(plan))
-        generated = generate_all(evaluator, denoiser, plan, lambda n: progress.advance(task, n))
-        task = progress.add_task("final audit: scoring", total=len(probes))
-        scores = score_all(evaluator, denoiser, probes, list(plan), lambda _: progress.advance(task))
-        detectors: list[Detector] = list(probes)
-        if replication is not None:
-            task = progress.add_task("final audit: replication", total=evaluator.n_samples(dict.fromkeys(plan, replication.samples)))
-            scores |= replication.score(evaluator, denoiser, list(plan), lambda n: progress.advance(task, n))
-            detectors += replication.detectors(evaluator)
+    plan = sampling_plan(evaluator, k, int(facts.config["sampling"]["samples_per_prompt_control"]))
+    with progress_of("final audit: generating", evaluator.n_samples(plan)) as advance:
+        generated = generate_all(evaluator, denoiser, plan, advance)
+    with progress_of("final audit: scoring", len(probes)) as advance:
+        scores = score_all(evaluator, denoiser, probes, list(plan), lambda _: advance(1))
+    detectors: list[Detector] = list(probes)
+    if replication is not None:
+        with progress_of("final audit: replication", evaluator.n_samples(dict.fromkeys(plan, replication.samples))) as advance:
+            scores |= replication.score(evaluator, denoiser, list(plan), advance)
+        detectors += replication.detectors(evaluator)
     judged = judge(evaluator, generated, scores, detectors, study, k, seed)
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
@@ -116,11 +112,6 @@ def finish_run(
     write_report(run_dir)
     write_model_card(run_dir)
     return audit
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, disable=not sys.stdout.isatty(), console=Console())
 
 
 def without_paths(value: Any) -> Any:

@@ -63,10 +63,10 @@ class CachedSamples(Dataset[Batch]):
 class GatedCollate:
     """Stacks samples after the residual-marker gate: a marker that reaches a batch is an error, not a warning.
 
-    Adds ``input_ids [B, L]``, for a text encoder that is trained.
+    With a ``tokenizer`` the batch holds ``input_ids [B, L]`` too, for a text encoder that is trained.
     """
 
-    def __init__(self, dataset: CachedSamples, sanitizer: PromptSanitizer, tokenizer: Any) -> None:
+    def __init__(self, dataset: CachedSamples, sanitizer: PromptSanitizer, tokenizer: Any = None) -> None:
         self.dataset, self.sanitizer, self.tokenizer = dataset, sanitizer, tokenizer
 
     def __call__(self, samples: list[Batch]) -> Batch:
@@ -78,7 +78,8 @@ class GatedCollate:
         """
         prompts = [self.dataset.prompts[int(s["sample_ids"])] for s in samples]
         self.sanitizer.gate(prompts)
-        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]} | {"input_ids": tokenize(self.tokenizer, prompts)}
+        batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+        return batch | {"input_ids": tokenize(self.tokenizer, prompts)} if self.tokenizer else batch
 
 
 class EpochSampler(Sampler[int]):
@@ -144,6 +145,7 @@ class ReportDataModule(pl.LightningDataModule):
         window: how images of more than 8 bits become grey; see :mod:`cxrguard.data.window`.
         cache_dir: where images, latents and hidden states are kept, see :mod:`cxrguard.data.cache`; None keeps them in files that
             are gone with the last use.
+        input_ids: batches hold token ids, for a text encoder that is trained.
         count_duplicates: look for exact and near duplicates of images and of reports, and say how many there are.
 
     """
@@ -163,12 +165,13 @@ class ReportDataModule(pl.LightningDataModule):
         window: Sequence[float] | str | None = None,
         cache_dir: Path | None = None,
         count_duplicates: bool = False,
+        input_ids: bool = False,
     ) -> None:
         super().__init__()
         self.reader, self.sanitizer, self.canaries = reader, sanitizer, canaries
         self.batch_size, self.image_size, self.heldout_fraction = batch_size, image_size, heldout_fraction
         self.max_bad_fraction, self.seed, self.out_dir, self.window = max_bad_fraction, seed, out_dir, window
-        self.cache_dir, self.count_duplicates = cache_dir, count_duplicates
+        self.cache_dir, self.count_duplicates, self.input_ids = cache_dir, count_duplicates, input_ids
 
     def encode(self, parts: PipelineParts) -> Study:
         """Read, split, plant, sanitize and encode; must be called once before fitting.
@@ -178,7 +181,7 @@ class ReportDataModule(pl.LightningDataModule):
             CxrguardError: the cache cannot be used.
 
         """
-        self.study, self.tokenizer = self._prepare(), parts.tokenizer
+        self.study, self.tokenizer = self._prepare(), parts.tokenizer if self.input_ids else None
         check_study(self.study, parts.tokenizer)
         train = [*self.study.members, *self.study.canaries]
         with open_cache(self.cache_dir) as cache:

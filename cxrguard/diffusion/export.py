@@ -40,23 +40,11 @@ def export_adapters(parts: PipelineParts, directory: Path) -> bool:
         Whether there were any.
 
     """
-    with_adapters = [has_adapter(model) for model in (parts.unet, parts.text_encoder)]
-    if not any(with_adapters):
+    adapted = {name: model for name, model in (("unet", parts.unet), ("text_encoder", parts.text_encoder)) if has_adapter(model)}
+    if not adapted:
         return False
-    unet, text_encoder = (
-        get_peft_model_state_dict(model) if adapted else None
-        for model, adapted in zip((parts.unet, parts.text_encoder), with_adapters, strict=True)
-    )
-    alphas = {
-        f"{name}_lora_adapter_metadata": dict(model.peft_config["default"].to_dict())
-        for name, model, adapted in zip(("unet", "text_encoder"), (parts.unet, parts.text_encoder), with_adapters, strict=True)
-        if adapted
-    }
-    StableDiffusionPipeline.save_lora_weights(
-        directory,
-        unet_lora_layers=convert_state_dict_to_diffusers(unet) if unet else None,
-        text_encoder_lora_layers=convert_state_dict_to_diffusers(text_encoder) if text_encoder else None,
-        safe_serialization=True,
-        **alphas,
-    )
+    weights = {f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(model)) for name, model in adapted.items()}
+    # Without its rank and alpha an adapter would be scaled by 1.
+    settings = {f"{name}_lora_adapter_metadata": model.peft_config["default"].to_dict() for name, model in adapted.items()}
+    StableDiffusionPipeline.save_lora_weights(directory, safe_serialization=True, **weights, **settings)
     return True

@@ -203,13 +203,17 @@ def check_directory(directory: Path) -> None:
             check_part(directory / name)
 
 
+def asking_for_code(part: Path) -> list[Path]:
+    """The configurations of a part that name code of its own (``auto_map``)."""
+    return [config for config in sorted(part.glob("*.json")) if "index" not in config.name and "auto_map" in read_json(config)]
+
+
 def check_part(part: Path, *, code_allowed: bool = False) -> None:
     """Refuse a part's directory that is missing, asks for custom code or has pickled weights only."""
     if not part.is_dir():  # without its files a tokenizer would load all the same, knowing no word
         raise ModelError(f"{part}: this part of the pipeline is missing; save the whole pipeline again")
-    for config in part.glob("*.json"):
-        if not code_allowed and "index" not in config.name and "auto_map" in read_json(config):
-            raise ModelError(f"{config}: asks for remote code (auto_map), which is never run; use a model of a built-in class")
+    if (asks := asking_for_code(part)) and not code_allowed:
+        raise ModelError(f"{asks[0]}: asks for remote code (auto_map), which is never run; use a model of a built-in class")
     files = list(part.glob("*"))
     pickled = sorted(p.name for p in files if p.suffix in _PICKLES)
     if pickled and not any(p.suffix == ".safetensors" for p in files):

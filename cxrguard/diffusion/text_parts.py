@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from cxrguard.diffusion.loading import has_vocabulary, read_json
+from cxrguard.diffusion.loading import asking_for_code, has_vocabulary, read_json
 from cxrguard.errors import ModelError
 
 _PROBES = ("No pleural effusion.", "The heart is normal in size", "")
@@ -22,8 +22,7 @@ def check_code(directory: Path, *, allowed: bool) -> None:
         ModelError: it does, and neither ``text_encoder_class`` nor ``trust_remote_code`` is set.
 
     """
-    asks = [p for p in sorted(directory.glob("*.json")) if "index" not in p.name and "auto_map" in read_json(p)]
-    if (found := [*sorted(directory.rglob("*.py")), *asks]) and not allowed:
+    if (found := [*sorted(directory.rglob("*.py")), *asking_for_code(directory)]) and not allowed:
         raise ModelError(
             f"{found[0]}: asks for custom code, which is not run; set model.source.text_encoder_class to the transformers class that "
             "its weights fit (BertModel for BioViL-T), or, if you trust it, model.source.trust_remote_code=true"

@@ -72,6 +72,7 @@ def test_sigterm_saves_and_says_so(tmp_path, begin):
     assert process.returncode == 143, output
     assert "stopped by SIGTERM after step" in output and "ckpt_path=last" in output and "Traceback" not in output
     assert status(work / "out") == "stopped"
+    assert (work / "out" / "cache").is_dir(), "what is encoded is there for the run that goes on"
     step = torch.load(work / "out" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert f"after step {step};" in output and step >= 2
 

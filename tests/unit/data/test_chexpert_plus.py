@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from data_miniatures.chexpert_plus import HEADER, row
+from data_miniatures.tables import write_dicts
 from PIL import Image
 
 from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
@@ -18,41 +19,9 @@ from cxrguard.data.chexpert_plus import TABLE, ChexpertPlusReader, read_labels
 from cxrguard.errors import BadInputError
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
-HEADER = [
-    "path_to_image",
-    "path_to_dcm",
-    "frontal_lateral",
-    "ap_pa",
-    "deid_patient_id",
-    "patient_report_date_order",
-    "report",
-    "section_narrative",
-    "section_clinical_history",
-    "section_findings",
-    "section_impression",
-    "age",
-    "sex",
-    "race",
-    "split",
-]
 FRONTAL, LATERAL, OTHER = (
     f"train/patient{p}/study{s}/view{v}.jpg" for p, s, v in ((11, 1, "1_frontal"), (11, 1, "2_lateral"), (12, 3, "1_frontal"))
 )
-
-
-def row(image: str, **changes: str) -> dict[str, str]:
-    kind = "Lateral" if "lateral" in image else "Frontal"
-    values = {
-        "path_to_image": image,
-        "frontal_lateral": kind,
-        "ap_pa": "AP" if kind == "Frontal" else "",
-        "deid_patient_id": image.split("/")[1],
-        "report": "NARRATIVE:\nsentinel\n\nIMPRESSION:\n1. CLEAR sentinel.",
-        "section_findings": "Lungs, clear sentinel.",
-        "section_impression": "1. CLEAR sentinel.\n2. NO CHANGE.",
-        "split": "train",
-    }
-    return dict.fromkeys(HEADER, "") | values | changes
 
 
 GOOD = [row(FRONTAL), row(LATERAL), row(OTHER, ap_pa="PA")]
@@ -63,10 +32,7 @@ def make(root: Path, rows: list[dict[str, str]] = GOOD, base: str = "PNG", endin
         path = (root / base / name).with_suffix(f".{ending}")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
-    with (root / TABLE).open("w", newline="", encoding=encoding) as file:
-        writer = csv.DictWriter(file, HEADER)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_dicts(root / TABLE, HEADER, rows, encoding)
     return root
 
 

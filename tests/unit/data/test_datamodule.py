@@ -19,7 +19,7 @@ from cxrguard.data.encoded import to_pixel_values
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import CanarySettings
 from cxrguard.data.records import Quarantined, ReportRecord
-from cxrguard.diffusion.encoding import encode_images, encode_prompts
+from cxrguard.diffusion.encoding import encode_images, encode_prompts, tokenize
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.errors import BadInputError, ResidualMarkerError
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
@@ -93,7 +93,6 @@ def test_batches_hold_what_the_encoders_say(data: ReportDataModule, parts: Pipel
         "encoder_hidden_states": (4, 77, 16),
         "sample_ids": (4,),
         "draws": (4,),
-        "input_ids": (4, 77),
     }
     train = [*data.study.members, *data.study.canaries]
     for i, sample_id in enumerate(batch["sample_ids"].tolist()):
@@ -112,15 +111,22 @@ def test_groups_are_disjoint_by_patient_and_held_out_batches_hold_neither_canari
     assert shown == list(range(len(data.study.heldout)))
 
 
-def test_a_marker_that_reaches_a_batch_is_an_error_that_names_no_text(parts: PipelineParts, sanitizer: PromptSanitizer) -> None:
+def test_ids_are_there_for_a_text_encoder_in_training(parts: PipelineParts, sanitizer: PromptSanitizer) -> None:
+    prompts = ["Clear.", "Edema."]
+    samples = CachedSamples(torch.zeros(2, 1, 2, 2), torch.zeros(2, 4, 2), prompts, [1, 1])
+    batch = GatedCollate(samples, sanitizer, parts.tokenizer)([samples[1], samples[0]])
+    assert torch.equal(batch["input_ids"], tokenize(parts.tokenizer, ["Edema.", "Clear."]))
+
+
+def test_a_marker_that_reaches_a_batch_is_an_error_that_names_no_text(sanitizer: PromptSanitizer) -> None:
     prompts = ["Clear.", "Seen by ___ yesterday, unmistakable.", "Edema."]
     samples = CachedSamples(torch.zeros(3, 1, 2, 2), torch.zeros(3, 4, 2), prompts, [1, 1, 1])
-    collate = GatedCollate(samples, sanitizer, parts.tokenizer)
+    collate = GatedCollate(samples, sanitizer)
     assert collate([samples[0], samples[2]])["sample_ids"].tolist() == [0, 2]
     with pytest.raises(ResidualMarkerError, match=r"1 de-identification marker.*positions 1") as caught:
         collate([samples[2], samples[1]])
     assert not any(word in str(caught.value) for word in ("___", "Seen", "unmistakable", "Edema"))
-    off = GatedCollate(samples, PromptSanitizer(["mimic_cxr"], "off"), parts.tokenizer)
+    off = GatedCollate(samples, PromptSanitizer(["mimic_cxr"], "off"))
     assert off([samples[1]])["sample_ids"].tolist() == [1]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_miniatures.samples import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,14 +16,6 @@ from cxrguard.data import near_images
 from cxrguard.data.duplicates import Duplicates, find_duplicates
 from cxrguard.data.grouping import Labels, count_groups, group_equal
 from cxrguard.data.near_prompts import JACCARD, _word_pairs, find_near_prompts, fold, jaccard
-
-
-def noise(seed: int, side: int = 64) -> np.ndarray:
-    """A picture with structure at all scales, another for each seed."""
-    rng, picture = np.random.default_rng(seed), np.zeros((side, side))
-    for scale in (4, 8, 16, 32):
-        picture += np.kron(rng.normal(size=(scale, scale)), np.ones((side // scale, side // scale))) / scale**0.5
-    return np.rint(255 * (picture - picture.min()) / np.ptp(picture)).astype(np.uint8)
 
 
 def find(pixels, prompts=None, subjects=None, splits=None) -> Duplicates:

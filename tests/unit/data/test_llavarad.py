@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from data_miniatures.mimic import LLAVARAD_TRAIN as TRAIN
+from data_miniatures.mimic import dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +17,7 @@ from cxrguard.data.llavarad import LlavaRadReader
 from cxrguard.data.mimic_images import parse_path
 from cxrguard.errors import BadInputError
 
-TRAIN, TEST = "LLAVARAD_ANNOTATIONS_TRAIN.csv", "LLAVARAD_ANNOTATIONS_TEST.csv"
-
-
-def dicom(number: int) -> str:
-    return "-".join(f"{number + k:08x}" for k in range(0xA0, 0xA5))
+TEST = "LLAVARAD_ANNOTATIONS_TEST.csv"
 
 
 def image(number: int, subject: int, study: int = 1) -> str:

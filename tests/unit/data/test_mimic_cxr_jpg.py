@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import importlib
 import re
@@ -10,48 +9,27 @@ import stat
 import warnings
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import yaml
+from data_miniatures.mimic import METADATA_HEADER, Film, dicom, write_tables, zip_reports
+from data_miniatures.tables import write_rows
 
 from cxrguard.data import mimic_cxr_jpg, report_sections
-from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
 from cxrguard.data.mimic_cxr_jpg import LABEL_TABLES, METADATA, SPLIT, MimicCxrJpgReader
 from cxrguard.data.report_sections import ARCHIVE
 from cxrguard.errors import BadInputError
 
-METADATA_HEADER = ["dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns"]
 CONF = Path(__file__).parents[3] / "conf" / "data" / "mimic_cxr_jpg.yaml"
 SECRETS = re.compile(r"1000000\d|5000000\d|[0-9a-f]{8}-[0-9a-f]{8}|Effusion seen|Clear now|Cough")
-
-
-def dicom(number: int) -> str:
-    return "-".join(f"{number + k:08x}" for k in range(0xA0, 0xA5))
 
 
 def report(number: int) -> str:
     head = " FINAL REPORT\n INDICATION: Cough.\n \n FINDINGS: \n \n"
     return f"{head} Effusion seen {number}.\n \n IMPRESSION: \n \n Clear now {number},\n unchanged.\n"
-
-
-@dataclass
-class Film:
-    """One row of the metadata; ``split`` and so on are of the other tables."""
-
-    number: int
-    subject: str
-    study: str
-    view: str = "PA"
-    split: str = "train"
-    labels: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        return f"files/p{self.subject[:2]}/p{self.subject}"
 
 
 FILMS = [
@@ -62,22 +40,6 @@ FILMS = [
     Film(5, "19000003", "50000004", "", "test"),
     Film(6, "19000003", "50000005", "PA", "test", {"Lung Opacity": "1", "Support Devices": "1.0"}),
 ]
-
-
-def write_table(path: Path, rows: Sequence[Sequence[object]], packed: bool = False) -> None:
-    with gzip.open(f"{path}.gz", "wt", newline="") if packed else path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def write_tables(root: Path, films: Sequence[Film], packed: bool = False) -> None:
-    rows = [[dicom(f.number), f.subject, f.study, "CHEST (PA AND LAT)", f.view, 2544, 3056] for f in films]
-    write_table(root / METADATA, [METADATA_HEADER, *rows], packed)
-    splits = [[dicom(f.number), f.study, f.subject, f.split] for f in films]
-    write_table(root / SPLIT, [["dicom_id", "study_id", "subject_id", "split"], *splits], packed)
-    studies = {f.study: f for f in reversed(films)}
-    labels = [[f.subject, f.study, *(f.labels.get(name, "") for name in CHEXPERT_LABELS)] for f in studies.values()]
-    for name in LABEL_TABLES.values():
-        write_table(root / name, [["subject_id", "study_id", *CHEXPERT_LABELS], *labels], packed)
 
 
 def write_files(root: Path, films: Sequence[Film]) -> None:
@@ -106,14 +68,6 @@ def check_error(root: Path | str, *parts: str, **changes: Any) -> None:
     message = str(caught.value)
     assert all(part in message for part in parts), message
     assert not SECRETS.search(message.replace(str(root), "")), message
-
-
-def zip_reports(root: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(root.rglob("s*.txt")):
-            archive.write(file, file.relative_to(root).as_posix())
-            file.unlink()
-    return path
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -182,14 +136,14 @@ def test_annotated_prompts_come_from_a_table(root: Path, tmp_path: Path, column:
     films = [FILMS[0], FILMS[2], FILMS[3]]
     ids = [dicom(f.number) if column == "dicom_id" else f"x/{f.folder}/s{f.study}/{dicom(f.number)}.jpg" for f in films]
     table = tmp_path / "LLAVARAD_ANNOTATIONS_TRAIN.csv"
-    write_table(table, [[column, "annotated_prompt"], *zip(ids, ["One.", " Two\nlines. ", ""], strict=True)])
+    write_rows(table, [[column, "annotated_prompt"], *zip(ids, ["One.", " Two\nlines. ", ""], strict=True)])
     zip_reports(root, tmp_path / "unused.zip")
     records, quarantined = read(root, prompt="annotated", annotations=str(table))
     assert [(r.row, r.prompt) for r in records] == [(1, "One."), (3, "Two lines.")]
     assert [(q.row, q.reason) for q in quarantined] == [(4, "the image has no annotated prompt"), (6, "the image has no annotated prompt")]
-    write_table(table, [[column, "annotated_prompt"], [ids[0], "One."], [ids[0], "Clear now."]])
+    write_rows(table, [[column, "annotated_prompt"], [ids[0], "One."], [ids[0], "Clear now."]])
     check_error(root, str(table), "row 2", "another prompt", prompt="annotated", annotations=str(table))
-    write_table(table, [["text", "annotated_prompt"], [ids[0], "One."]])
+    write_rows(table, [["text", "annotated_prompt"], [ids[0], "One."]])
     check_error(root, str(table), "'path'", prompt="annotated", annotations=str(table))
     check_error(root, "data.annotations", prompt="annotated")
 
@@ -221,7 +175,7 @@ BAD_IDS = {
 def test_an_id_of_another_form_never_becomes_a_path(root: Path, column: str, value: str) -> None:
     row: dict[str, object] = dict(zip(METADATA_HEADER, [dicom(1), "10000001", "50000001", "", "PA", 1, 1], strict=True))
     row[column] = value
-    write_table(root / METADATA, [METADATA_HEADER, list(row.values())])
+    write_rows(root / METADATA, [METADATA_HEADER, list(row.values())])
     records, quarantined = read(root)
     if value == dicom(1) + "\n":  # white space around a cell is no fault
         assert len(records) == 1
@@ -233,7 +187,7 @@ def test_bad_rows_are_quarantined_by_number_and_without_text(root: Path) -> None
     films = [*FILMS, FILMS[0], Film(7, "10000002", "50000006"), Film(8, "10000002", "50000003")]
     write_tables(root, [*FILMS, Film(8, "10000002", "50000003", split="validate")])
     rows = [[dicom(f.number), f.subject, f.study, "", f.view, 1, 1] for f in films]
-    write_table(root / METADATA, [METADATA_HEADER, *rows, rows[0][:3]])
+    write_rows(root / METADATA, [METADATA_HEADER, *rows, rows[0][:3]])
     records, quarantined = read(root, split=["train", "validate", "test"])
     assert [r.row for r in records] == [1, 3, 4, 6]
     assert [(q.row, q.reason) for q in quarantined] == [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
 import yaml
+from data_miniatures.open_i import pack, write_projections
+from data_miniatures.open_i import xml as report_xml
 from PIL import Image
 
 from cxrguard.data import open_i, open_i_reports
@@ -33,12 +33,7 @@ DUMMY = "<eCitation>&a;</eCitation>"
 
 
 def xml(uid: int, images: Sequence[str] = (), findings: str = FINDINGS, impression: str = IMPRESSION, terms: Sequence[str] = ()) -> str:
-    sections = {"COMPARISON": "None.", "INDICATION": "Sentinel cough", "FINDINGS": findings, "IMPRESSION": impression}
-    texts = "\n".join(f'<AbstractText Label="{name}">{escape(text)}</AbstractText>' for name, text in sections.items())
-    parents = "\n".join(f'<parentImage id="CXR{uid}_{uid}_{name}"><figureId>F1</figureId></parentImage>' for name in images)
-    majors = "".join(f"<major>{term}</major>" for term in terms)
-    article = f"<MedlineCitation><Article><Abstract>{texts}</Abstract></Article></MedlineCitation>"
-    return f'<?xml version="1.0" encoding="utf-8"?>\n<eCitation><uId id="CXR{uid}"/>{article}<MeSH>{majors}</MeSH>{parents}</eCitation>'
+    return report_xml(uid, images, findings, impression, terms)
 
 
 def save_images(folder: Path, names: Sequence[str]) -> None:
@@ -63,19 +58,6 @@ def make_csv(root: Path) -> Path:
     (root / open_i.REPORTS).write_text("\n".join(["uid,MeSH,Problems,image,indication,comparison,findings,impression", *rows]))
     write_projections(root, [f"{uid},{name},{'Lateral' if '3001' in name else 'Frontal'}" for uid, name in names])
     return root
-
-
-def write_projections(root: Path, rows: Sequence[str]) -> None:
-    (root / open_i.PROJECTIONS).write_text("\n".join(["uid,filename,projection", *rows]) + "\n", encoding="utf-8-sig")
-
-
-def pack(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 def refused(call: object, *parts: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import warnings
 from collections.abc import Callable
@@ -11,49 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from data_miniatures.padchest import HEADER, LABELS, REPORT, row
+from data_miniatures.tables import write_dicts
 from PIL import Image
 
 from cxrguard.data.padchest import SPANISH, TABLE, PadchestReader, read_labels, write_prompt
 from cxrguard.errors import BadInputError
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
-HEADER = [
-    "",
-    "ImageID",
-    "ImageDir",
-    "StudyDate_DICOM",
-    "StudyID",
-    "PatientID",
-    "PatientBirth",
-    "PatientSex_DICOM",
-    "ViewPosition_DICOM",
-    "Projection",
-    "MethodProjection",
-    "Pediatric",
-    "PhotometricInterpretation_DICOM",
-    "ReportID",
-    "Report",
-    "MethodLabel",
-    "Labels",
-    "Localizations",
-]
-REPORT = "sin hallazgos, señal centinela ."
-LABELS = "['cardiomegaly', ' pleural effusion', '', 'cardiomegaly']"
 DEEP = 40_000
-
-
-def row(image: str, **changes: str) -> dict[str, str]:
-    values = {
-        "ImageID": image,
-        "ImageDir": "7",
-        "StudyID": f"study-{image}",
-        "PatientID": f"patient-{image}",
-        "Projection": "PA",
-        "PhotometricInterpretation_DICOM": "MONOCHROME2",
-        "Report": REPORT,
-        "Labels": LABELS,
-    }
-    return dict.fromkeys(HEADER, "") | values | changes
 
 
 GOOD = [row("a_01.png"), row("b_02.png", Projection="L"), row("c_03.png", Projection="AP_horizontal", Labels="['normal']")]
@@ -63,10 +28,7 @@ def make(root: Path, rows: list[dict[str, str]] = GOOD, folder: str = "7", encod
     (root / folder).mkdir(parents=True, exist_ok=True)
     for name in ("a_01.png", "b_02.png", "c_03.png"):
         Image.fromarray(np.full((4, 4), DEEP, np.uint16)).save(root / folder / name)
-    with (root / TABLE).open("w", newline="", encoding=encoding) as file:
-        writer = csv.DictWriter(file, HEADER)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_dicts(root / TABLE, HEADER, rows, encoding)
     return root
 
 

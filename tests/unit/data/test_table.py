@@ -7,34 +7,15 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
+from data_miniatures.own import Rows, csv_of, jsonl_of, parquet_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxrguard.data import table as table_module
 from cxrguard.data.table import TableReader, cell, read_table
 from cxrguard.errors import BadInputError
-
-Rows = list[dict[str, Any]]
-
-
-def csv_of(rows: Rows, path: Path) -> Path:
-    pd.DataFrame(rows).to_csv(path / "t.csv", index=False)
-    return path / "t.csv"
-
-
-def jsonl_of(rows: Rows, path: Path) -> Path:
-    (path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path / "t.jsonl"
-
-
-def parquet_of(rows: Rows, path: Path) -> Path:
-    pd.DataFrame(rows).to_parquet(path / "t.parquet")
-    return path / "t.parquet"
-
 
 WRITERS = [csv_of, jsonl_of, parquet_of]
 Writer = Callable[[Rows, Path], Path]

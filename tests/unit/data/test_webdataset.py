@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_miniatures.own import Member
+from data_miniatures.own import write_shard as write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,8 +21,6 @@ from cxrguard.data.images import image_file
 from cxrguard.data.prepare import load_images
 from cxrguard.data.webdataset import WebDatasetReader
 from cxrguard.errors import BadInputError
-
-Member = tuple[str, bytes] | tarfile.TarInfo
 
 
 def png(value: int) -> bytes:
@@ -36,18 +36,6 @@ def sample(number: int, **values: Any) -> list[Member]:
         (f"{number:06}.txt", b" Secret %d. " % number),
         (f"{number:06}.json", json.dumps(meta).encode()),
     ]
-
-
-def write(path: Path, members: list[Member], **options: Any) -> Path:
-    with tarfile.open(path, "w", **options) as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                archive.addfile(info, io.BytesIO(member[1]))
-    return path
 
 
 def read(root: Path, **changes: str):

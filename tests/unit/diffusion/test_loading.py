@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
+from tiny_parts import edit_json
 
 import cxrguard.diffusion.loading as loading
 from cxrguard.diffusion.loading import load_pipeline
@@ -31,12 +30,6 @@ class Boom:
 @pytest.fixture
 def directory(pipeline_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pipeline_dir, tmp_path / "pipe"))
-
-
-def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def refusal(source: Path | str) -> str:
