@@ -35,6 +35,7 @@ from cxrguard.diffusion.export import export_adapters, export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from cxrguard.diffusion.module import DiffusionModule
 from cxrguard.diffusion.sampling import Sampler
+from cxrguard.diffusion.trainable import check_asked
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
 from cxrguard.probes.batch import Probe, needs
@@ -142,6 +143,8 @@ def prepare(job: Job) -> Fit:
     """Load, encode, train the base stage, and find out before the fit what would fail after it."""
     config = job.config
     device = choose_device(str(config["trainer"]["accelerator"]))
+    for part in ("unet", "text_encoder"):  # now: encoding a large data set takes hours
+        check_asked(config["model"]["module"][part], f"model.module.{part}")
     parts = load_pipeline(config["model"]["source"], device, config["model"]["schedule"])
     study = job.data.encode(parts)
     check_setting(study, parts, int(job.data.image_size))

@@ -47,6 +47,7 @@ def make_trainable(model: Any, what: str | Sequence[str], key: str, *, rank: int
         CxrguardError: ``what`` is unknown, or names no parameter.
 
     """
+    check_asked(what, key)
     model.requires_grad_(False)
     if what == "frozen":
         return
@@ -54,7 +55,7 @@ def make_trainable(model: Any, what: str | Sequence[str], key: str, *, rank: int
         _add_adapter(model, key, rank, alpha, seed)
         return
     # BERT's pooler has no part in the hidden states: it would get no gradient, which DDP takes for an error.
-    chosen = [p for p, name, owner in _named(model) if "pooler." not in name and _asked_for(what, name, owner, key)]
+    chosen = [p for p, name, owner in _named(model) if "pooler." not in name and _asked_for(what, name, owner)]
     if not chosen:
         raise CxrguardError(f"{key}={what}: names no parameter of {type(model).__name__}")
     for parameter in chosen:
@@ -69,18 +70,29 @@ def _named(model: nn.Module) -> list[tuple[nn.Parameter, str, nn.Module]]:
     ]
 
 
-def _asked_for(what: str | Sequence[str], name: str, owner: nn.Module, key: str) -> bool:
-    if what == "full":
-        return True
+def check_asked(what: str | Sequence[str], key: str) -> None:
+    """Refuse what is neither a known name nor a list of regular expressions; see :func:`make_trainable`.
+
+    Raises:
+        CxrguardError: it is neither.
+
+    """
     if isinstance(what, str):
-        if what not in SUBSETS:
-            known = ", ".join(("full", "frozen", "lora", *SUBSETS))
-            raise CxrguardError(f"{key}={what}: is none of {known}, and no list of regular expressions")
-        return SUBSETS[what](name, owner)
-    try:
-        return any(re.search(pattern, name) for pattern in what)
-    except re.error as error:
-        raise CxrguardError(f"{key}: {error.pattern!r} is no regular expression ({error.msg})") from None
+        known = ("full", "frozen", "lora", *SUBSETS)
+        if what not in known:
+            raise CxrguardError(f"{key}={what}: is none of {', '.join(known)}, and no list of regular expressions")
+        return
+    for pattern in what:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise CxrguardError(f"{key}: {pattern!r} is no regular expression ({error.msg})") from None
+
+
+def _asked_for(what: str | Sequence[str], name: str, owner: nn.Module) -> bool:
+    if isinstance(what, str):
+        return what == "full" or SUBSETS[what](name, owner)
+    return any(re.search(pattern, name) for pattern in what)
 
 
 def _add_adapter(model: Any, key: str, rank: int, alpha: float, seed: int) -> None:

@@ -107,6 +107,12 @@ def test_custom_code_is_not_run(fails, tmp_path, pipeline_dir):
     assert not ran.exists()
 
 
+def test_a_part_to_train_that_is_unknown_is_told_before_anything_is_loaded(fails, tmp_path):
+    message = fails("model.module.unet=everything", f"cache.dir={tmp_path / 'kept'}", "model.source=/nowhere")
+    assert message.startswith("model.module.unet=everything: is none of full, frozen, lora")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_checkpoint_that_is_not_there(fails):
     message = fails("ckpt_path=/nowhere/some.ckpt")
     assert "ckpt_path=/nowhere/some.ckpt" in message and "last" in message and "hydra.run.dir" in message
