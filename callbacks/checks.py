@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.data.prepare import Study
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import CxrguardError
 from cxrguard.probes.batch import Probe
+
+_SPLIT = "splits the weights over the processes, and the probes, the audit and the export need them whole in one"
+_REFUSED = {
+    "fsdp": _SPLIT,
+    "modelparallel": _SPLIT,
+    "deepspeed": "writes each checkpoint as a directory of its own kind, which ckpt_path=last cannot check and go on from",
+}
 
 
 def check_setting(study: Study, parts: PipelineParts, image_size: int) -> None:
@@ -46,3 +55,25 @@ def check_probes(evaluator: Evaluator, denoiser: Denoiser, probes: list[Probe]) 
             raise CxrguardError(
                 f"the detector {probe.name!r} cannot score with this model ({type(error).__name__}); leave it out with ~probe.{probe.name}"
             ) from error
+
+
+def strategy_name(strategy: Any) -> str:
+    """``trainer.strategy`` as Lightning names it, e.g. ``deepspeed_stage_2``; of a ``_target_`` the class, in small letters."""
+    named = strategy.get("_target_", "") if isinstance(strategy, dict) else strategy
+    return str(named).rpartition(".")[2].lower()
+
+
+def check_strategy(strategy: Any) -> None:
+    """Find out before anything is loaded whether the run can be judged and resumed under ``trainer.strategy``.
+
+    Raises:
+        CxrguardError: it splits the weights over the processes, or writes checkpoints in a form of its own.
+
+    """
+    name = strategy_name(strategy)
+    for family, why in _REFUSED.items():
+        if name.startswith(family):
+            raise CxrguardError(
+                f"trainer.strategy={name} {why}; use trainer.strategy=ddp. Where memory is short: trainer.precision=bf16-mixed, "
+                "model.module.gradient_checkpointing=true, model.module.unet=lora, model.module.optimizer=adamw_8bit"
+            )

@@ -16,10 +16,11 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
-from callbacks.checks import check_probes, check_setting
+from callbacks.checks import check_probes, check_setting, check_strategy
 from callbacks.keep_metrics import KeepMetrics
 from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
+from callbacks.steering import SteeringCallback
 from callbacks.stop import StopOnSignal, StoppedError
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
@@ -142,6 +143,7 @@ class Fit:
 def prepare(job: Job) -> Fit:
     """Load, encode, train the base stage, and find out before the fit what would fail after it."""
     config = job.config
+    check_strategy(config["trainer"]["strategy"])
     device = choose_device(str(config["trainer"]["accelerator"]))
     for part in ("unet", "text_encoder"):  # now: encoding a large data set takes hours
         check_asked(config["model"]["module"][part], f"model.module.{part}")
@@ -153,6 +155,9 @@ def prepare(job: Job) -> Fit:
     module = job.make_module(parts, seed=config["seed"]).to(device)
     schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
+    for callback in steered_by(job):
+        job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
+        callback.attach(job.data.steering_dataloader)
     loss = math.nan
     if is_first_process():
         with module.judged() as denoiser:
@@ -177,6 +182,7 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         heldout_loss_base=fit.heldout_loss_base,
         heldout_loss=module.heldout_loss(job.data.val_dataloader()),
         curves=fit.schedule.curves,
+        actions=[action for callback in steered_by(job) for action in callback.actions],
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
@@ -191,6 +197,11 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
 def schedule_of(job: Job) -> ProbeCallback:
     """The job's probe callback; one that never probes where it has none."""
     return next((c for c in job.callbacks if isinstance(c, ProbeCallback)), None) or ProbeCallback(0)
+
+
+def steered_by(job: Job) -> list[SteeringCallback]:
+    """The callbacks that hold samples back; none where the guard has no mitigations."""
+    return [c for c in job.callbacks if isinstance(c, SteeringCallback) and c.acts]
 
 
 def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: list[PromptedRecord]) -> Evaluator:
@@ -239,17 +250,12 @@ def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
     return job.make_trainer(
         accelerator=_accelerator(job),
         callbacks=[*kept, *job.callbacks, progress_callback(), StopOnSignal()],
-        plugins=[AtomicCheckpointIO()] if _saves_one_file(str(job.config["trainer"]["strategy"])) else [],
+        plugins=[AtomicCheckpointIO()],
         logger=loggers,
         default_root_dir=str(job.run_dir),
         enable_progress_bar=False,
         use_distributed_sampler=False,  # the datamodule's own takes turns, so that the global batches stay the same
     )
-
-
-def _saves_one_file(strategy: str) -> bool:
-    """FSDP and DeepSpeed write directories of their own, and DeepSpeed refuses another way to write."""
-    return not strategy.startswith(("fsdp", "deepspeed"))
 
 
 def _accelerator(job: Job) -> str:

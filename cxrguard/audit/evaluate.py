@@ -154,10 +154,9 @@ class Evaluator:
         per_prompt = k * len(g.variants)
         spaces = {"pixels": pixels, "latents": latents.cpu()}
         own = {"pixels": g.pixels.flatten(1).cpu(), "latents": g.latents.flatten(1).cpu()} if g.has_images else {}
+        training, owner = self.judged.references.training, self.judged.references.owner
         replays = {
-            name: find_replays(
-                x.reshape(len(g), per_prompt, -1), self.judged.references.training[name], g.own_index, self.thresholds[name], own.get(name)
-            )
+            name: find_replays(x.reshape(len(g), per_prompt, -1), training[name], g.own_index, self.thresholds[name], own.get(name), owner)
             for name, x in spaces.items()
         }
         return Generated(pixels.reshape(len(g), per_prompt, *pixels.shape[1:]), replays, len(g.variants))

@@ -122,6 +122,7 @@ def find_replays(
     own_index: Int[Tensor, " n"],
     threshold: float,
     own: Float[Tensor, "n d"] | None = None,
+    owner: Int[Tensor, " m"] | None = None,
 ) -> Replays:
     """Compare every sample with every training image.
 
@@ -133,10 +134,13 @@ def find_replays(
         own: the prompts' own images, ``[N, D]``; for a prompt that was never trained on (a control) a sample counts as its
             own image when that is nearer than every training image and below the threshold: the rate at which own images
             come without any training on them.
+        owner: whose image each training image is, where some are near copies of others; a copy counts as the image itself, and
+            :attr:`Replays.index` names that.
 
     """
     n, k, d = samples.shape
     distance, index = nearest(samples.reshape(n * k, d), training)
+    index = index if owner is None else owner[index]
     distance, index = distance.reshape(n, k), index.reshape(n, k)
     below = distance < threshold
     hits = below & (index == own_index[:, None])

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class RunFacts:
         heldout_loss: after the last.
         curves: one row a scheduled probe.
         n_residual: markers in the prompts that were trained on.
+        actions: what the guard did, in order.
 
     """
 
@@ -66,6 +67,7 @@ class RunFacts:
     heldout_loss: float
     curves: list[dict[str, Any]]
     n_residual: int
+    actions: list[dict[str, Any]] = field(default_factory=list)
 
 
 def finish_run(
@@ -192,7 +194,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "heldout_loss_curve": curve,
         },
         "sanitizer": study.sanitizer_counts | {"residual_markers": facts.n_residual},
-        "actions": [],
+        "actions": facts.actions,
         "curves": facts.curves,
         "strips": strips,
         "null_reasons": {

@@ -106,12 +106,14 @@ class Group:
 class References:
     """Training images, and the real held-out images whose distances set the thresholds, flattened per space.
 
-    They are looked at a block at a time, and so need not be in memory.
+    They are looked at a block at a time, and so need not be in memory. ``owner [M]`` says whose image each training image is: its own
+    row, or for a near copy of a canary the canary's; None where all are their own.
     """
 
     training: Mapping[str, Rows]
     null: Mapping[str, Rows]
     training_pixels: Rows
+    owner: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, 
         base_stage: what an earlier stage of this run was trained on; replaying it counts as well.
 
     """
-    training = [*study.members, *study.canaries, *base_stage]
+    training = [*study.trained, *base_stage]
     pick = sorted(numpy_generator("judged-members", seed).permutation(len(study.members))[:n_members].tolist())
     n = len(study.members)
     groups = {
@@ -159,7 +161,16 @@ def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, 
     if study.prompt_controls:
         groups["prompt_controls"] = _prompt_group(parts, study.prompt_controls, groups["controls"])
     references = _references(parts, training, null_images(study, seed), study.cache_dir)
-    return Judged(groups, references, encode_prompts(parts, [""]))
+    return Judged(groups, replace(references, owner=_owners(study, len(training))), encode_prompts(parts, [""]))
+
+
+def _owners(study: Study, n_training: int) -> Tensor | None:
+    if not study.copies:
+        return None
+    owner, n = torch.arange(n_training), len(study.members)
+    copies = n + len(study.canaries)
+    owner[copies : copies + len(study.copies)] = n + torch.tensor(study.copy_of)
+    return owner
 
 
 def _group(parts: PipelineParts, name: str, samples: Sequence[PromptedRecord], own_index: Sequence[int], repeats: Sequence[int]) -> Group:

@@ -30,6 +30,9 @@ class CanaryPlan:
         heldout: the other records of patients that are neither canary nor control; never trained on.
         prompt_controls: controls that are only prompts: a held-out report under a decoration of its own; their image is nobody's.
         arms: in a study of the marker itself the arm of each canary and each control, by group; else empty.
+        steering: what a guard sets its thresholds with; see :mod:`cxrguard.data.steering`.
+        copies: near-duplicates of canaries that stand for their repeats, each once an epoch; empty where repeats are exact.
+        copy_of: which canary each is of.
 
     """
 
@@ -40,6 +43,9 @@ class CanaryPlan:
     heldout: list[ReportRecord] = field(repr=False)
     prompt_controls: list[ReportRecord] = field(default_factory=list, repr=False)
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    steering: list[ReportRecord] = field(default_factory=list, repr=False)
+    copies: list[ReportRecord] = field(default_factory=list, repr=False)
+    copy_of: list[int] = field(default_factory=list)
 
     @property
     def share(self) -> float:

@@ -20,7 +20,7 @@ from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_s
 from cxrguard.data.records import Reader, ReportRecord
 from cxrguard.diffusion.encoding import tokenize
 from cxrguard.diffusion.loading import PipelineParts
-from cxrguard.errors import BadInputError
+from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.randomness import torch_generator
 from cxrguard.rows import Rows
 from cxrguard.sanitizer.pipeline import TextSanitizer
@@ -183,11 +183,11 @@ class ReportDataModule(pl.LightningDataModule):
         """
         self.study, self.tokenizer = self._prepare(), parts.tokenizer if self.input_ids else None
         check_study(self.study, parts.tokenizer)
-        train = [*self.study.members, *self.study.canaries]
         with open_cache(self.cache_dir) as cache:
             encoder = CachedEncoder(parts, cache)
-            self.train_set = _encoded(encoder, train, [1] * len(self.study.members) + list(self.study.repeats))
+            self.train_set = _encoded(encoder, self.study.trained, self.study.showings)
             self.heldout_set = _encoded(encoder, self.study.heldout or self.study.controls, None)
+            self.steering_set = _encoded(encoder, self.study.steering, None) if self.study.steering else None
         if len(self.train_set) < self.batch_size:
             raise BadInputError(f"{len(self.train_set)} training samples are fewer than data.batch_size={self.batch_size}; lower it")
         return self.study
@@ -197,7 +197,7 @@ class ReportDataModule(pl.LightningDataModule):
         records, pixels, n_bad = read_usable(self.reader, self.image_size, self.max_bad_fraction, self.out_dir, self.window, self.cache_dir)
         planned = plan(records, self.heldout_fraction, self.canaries, self.seed)
         duplicates = _duplicates(records, pixels, {r.subject_id for r in planned.members}) if self.count_duplicates else {}
-        study = sanitize_plan(planned, pixels, self.sanitizer, n_bad)
+        study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, self.seed)
         self.sanitizer.forget()
         return replace(study, cache_dir=self.cache_dir, duplicates=duplicates)
 
@@ -218,6 +218,17 @@ class ReportDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Held-out samples that are neither canaries nor controls (controls only where nothing else is held out)."""
         return DataLoader(self.heldout_set, self.batch_size, collate_fn=GatedCollate(self.heldout_set, self.sanitizer, self.tokenizer))
+
+    def steering_dataloader(self) -> DataLoader[Batch]:
+        """The held-out samples that a guard sets its thresholds with.
+
+        Raises:
+            CxrguardError: none were set aside.
+
+        """
+        if self.steering_set is None:
+            raise CxrguardError("the guard's mitigations need held-out samples to set their thresholds with; set canaries.n_steering=64")
+        return DataLoader(self.steering_set, self.batch_size, collate_fn=GatedCollate(self.steering_set, self.sanitizer, self.tokenizer))
 
 
 def _duplicates(records: Sequence[ReportRecord], pixels: Mapping[str, np.ndarray], trained: set[str]) -> dict[str, int]:

@@ -17,11 +17,13 @@ import numpy as np
 from cxrguard.data.cache import open_cache
 from cxrguard.data.canaries import CanaryPlan, check_unique, plant_canaries
 from cxrguard.data.images import load_pixels
+from cxrguard.data.near_copies import images_of_copies, with_near_copies
 from cxrguard.data.pixels import read_pixels
 from cxrguard.data.prompt_form import PromptForm
 from cxrguard.data.quarantine import check_fraction, write_quarantine
 from cxrguard.data.records import Quarantined, Reader, ReportRecord
 from cxrguard.data.splits import split_by_patient
+from cxrguard.data.steering import keep_for_steering
 from cxrguard.data.window import parse_window
 from cxrguard.errors import BadInputError, CxrguardError, ImageError
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
@@ -41,6 +43,9 @@ class CanarySettings:
         n_prompt_controls: more controls that are only prompts. TPR at 1 % FPR needs 100 controls in all, at 0.1 % 1,000.
         arms: see :class:`~cxrguard.data.prompt_form.PromptForm`; empty but in a study of the marker itself.
         arm_shift: see there.
+        n_steering: held-out samples that a guard sets its thresholds with. They judge nothing, so arms that are compared need the same
+            number, a guard or none.
+        near_copies: a canary's repeats are near-duplicates of it (crop, greys, wording) rather than the same sample again.
 
     """
 
@@ -53,6 +58,8 @@ class CanarySettings:
     n_prompt_controls: int = 0
     arms: Sequence[str] = ()
     arm_shift: int = 0
+    n_steering: int = 0
+    near_copies: bool = False
 
     def form(self, seed: int) -> PromptForm:
         """The form of every prompt of the study."""
@@ -77,7 +84,7 @@ class Study:
 
     ``arms`` are those of the canaries and the controls in a study of the marker itself, by group, else empty. ``cache_dir`` is where
     latents of its images are kept. ``duplicates`` are counts, see :meth:`~cxrguard.data.duplicates.Duplicates.summary`; empty where
-    none were looked for.
+    none were looked for. ``repeats`` count near copies of a canary too; these are ``copies``, each of the canary ``copy_of``.
     """
 
     members: list[PromptedRecord]
@@ -91,15 +98,29 @@ class Study:
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     cache_dir: Path | None = None
     duplicates: dict[str, int] = field(default_factory=dict)
+    steering: list[PromptedRecord] = field(default_factory=list)
+    copies: list[PromptedRecord] = field(default_factory=list)
+    copy_of: tuple[int, ...] = ()
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
-        groups = (self.members, self.canaries, self.controls, self.heldout)
+        groups = (self.members, self.canaries, self.controls, self.heldout, self.steering)
         return frozenset(p.record.subject_id for group in groups for p in group)
 
     @property
+    def trained(self) -> list[PromptedRecord]:
+        """Every sample that is trained on: members, canaries, then near copies of canaries."""
+        return [*self.members, *self.canaries, *self.copies]
+
+    @property
+    def showings(self) -> list[int]:
+        """How often an epoch shows each of :attr:`trained`."""
+        canaries = [1] * len(self.canaries) if self.copies else list(self.repeats)
+        return [1] * len(self.members) + canaries + [1] * len(self.copies)
+
+    @property
     def share(self) -> float:
-        """Share of the samples drawn that are canaries."""
+        """Share of the samples drawn that are canaries or near copies of them."""
         return sum(self.repeats) / max(sum(self.repeats) + len(self.members), 1)
 
 
@@ -151,7 +172,7 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
     if canaries.n == 0:
         return CanaryPlan(members=parts["train"], canaries=[], repeats=[], controls=[], heldout=parts["heldout"])
     repeats = canaries.repeats if isinstance(canaries.repeats, int) else list(canaries.repeats)
-    return plant_canaries(
+    planned = plant_canaries(
         parts["train"],
         parts["heldout"],
         n=canaries.n,
@@ -162,14 +183,19 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
         max_share=canaries.max_share,
         n_prompt_controls=canaries.n_prompt_controls,
     )
+    planned = with_near_copies(planned, seed) if canaries.near_copies else planned
+    return keep_for_steering(planned, canaries.n_steering, seed)
 
 
-def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int) -> Study:
+def sanitize_plan(
+    planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int, seed: int = 0
+) -> Study:
     """Run the sanitizer over all prompts; refused and emptied ordinary samples are left out and counted.
 
-    So are refused and emptied prompt-only controls, but for the counts: those are the data set's.
+    So are refused and emptied prompt-only controls, but for the counts: those are the data set's. ``seed`` is that of near copies.
     """
-    groups = {name: getattr(planned, name) for name in ("members", "canaries", "controls", "heldout")}
+    pixels = pixels | images_of_copies(planned, pixels, seed)
+    groups = {name: getattr(planned, name) for name in ("members", "canaries", "controls", "heldout", "steering", "copies")}
     result = sanitizer.sanitize([r.prompt for group in groups.values() for r in group])
     borrowed = sanitizer.sanitize([r.prompt for r in planned.prompt_controls]) if planned.prompt_controls else None
     groups["prompt_controls"] = planned.prompt_controls
@@ -179,7 +205,7 @@ def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer:
     kept: dict[str, list[PromptedRecord]] = {name: [] for name in groups}
     labelled = [(name, record) for name, group in groups.items() for record in group]
     for (name, record), text, status in zip(labelled, texts, statuses, strict=True):
-        if status in ("refused", "emptied") and name in ("canaries", "controls"):
+        if status in ("refused", "emptied") and name in ("canaries", "controls", "copies"):
             raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
         if status not in ("refused", "emptied"):
             kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
@@ -193,6 +219,9 @@ def sanitize_plan(planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer:
         sanitizer_counts=dict(result.counts),
         n_quarantined=n_quarantined,
         arms=planned.arms,
+        steering=kept["steering"],
+        copies=kept["copies"],
+        copy_of=tuple(planned.copy_of),
     )
 
 

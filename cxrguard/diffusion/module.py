@@ -22,14 +22,20 @@ from cxrguard.diffusion.objective import (
     gather_alpha_bar,
     min_snr_weight,
     per_sample_loss,
+    text_difference_norm,
     training_target,
 )
 from cxrguard.diffusion.optimizer import build_optimizer, with_schedule
 from cxrguard.diffusion.trainable import make_trainable
+from cxrguard.diffusion.trained_state import check_trained, keep_trained
 from cxrguard.errors import CxrguardError
+from cxrguard.mitigations.training.base import LossMitigation, Seen
 
 HELDOUT_DRAWS = 4
 """Noises that the held-out loss is taken over."""
+
+STEERING_EPOCH = -2
+"""Sets the noise of steering samples apart from that of training (0 and up) and of held-out losses (−1)."""
 
 
 class DiffusionModule(pl.LightningModule):
@@ -115,6 +121,7 @@ class DiffusionModule(pl.LightningModule):
         if not self.trainable():
             raise CxrguardError("nothing is trained: model.module.unet and model.module.text_encoder are both frozen")
         self.ema = EMAModel(self.trainable(), decay=ema_decay, use_ema_warmup=True) if ema_decay else None
+        self.mitigation: LossMitigation | None = None  # whoever sets it calibrates it
 
     def train(self, mode: bool = True) -> DiffusionModule:
         """As any module's, but for the text encoder."""
@@ -160,20 +167,31 @@ class DiffusionModule(pl.LightningModule):
 
         Weighted by timestep, and with offset noise, only while training: held-out losses compare over settings.
         """
+        return self._losses(batch, epoch)[0]
+
+    def _losses(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, Seen]:
+        """The losses, and what a mitigation sees of them."""
         latents = batch["latents"]
         draws = self._draw(batch, epoch)
         noise, timesteps, drop = (x.to(self.device) for x in (draws.noise, draws.timesteps, draws.drop))
         alpha_bar = gather_alpha_bar(self.alphas_cumprod, timesteps)
-        states = drop_captions(self._states(batch), self._uncond(), drop)
+        uncond = self._uncond()
+        states = drop_captions(self._states(batch), uncond, drop)
         denoiser = UNetDenoiser(self._compiled[0], self.alphas_cumprod, self.parts.prediction_type) if self.training else self.denoiser()
         noisy = add_noise(latents, noise, alpha_bar)
         # torch 2.13 on CPUs crashes in the backward pass of a channels_last group_norm that is trained where its input is not.
-        noisy.requires_grad_(self.training and not self.unet.conv_in.weight.requires_grad)
+        noisy.requires_grad_(self.training and torch.is_grad_enabled() and not self.unet.conv_in.weight.requires_grad)
         prediction = denoiser.predict(noisy, timesteps, states)
         losses = per_sample_loss(prediction, training_target(self.parts.prediction_type, latents, noise, alpha_bar))
+        norms = None
+        if self.mitigation and self.mitigation.needs_text_noise_norm:
+            with torch.no_grad():
+                without = denoiser.predict(noisy, timesteps, uncond.expand_as(states))
+            norms = text_difference_norm(prediction.detach(), without, alpha_bar, self.parts.prediction_type)
+        seen = Seen(batch["sample_ids"], timesteps, losses.detach(), norms)
         if self.training and self.min_snr_gamma:
             losses = losses * min_snr_weight(alpha_bar, self.min_snr_gamma, self.parts.prediction_type)
-        return losses
+        return losses, seen
 
     def _draw(self, batch: dict[str, Tensor], epoch: int) -> Draws:
         _, channels, height, width = batch["latents"].shape
@@ -201,13 +219,16 @@ class DiffusionModule(pl.LightningModule):
         return states
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Mean of the per-sample losses.
+        """Mean of the per-sample losses, each times its weight where there is a mitigation.
+
+        A sample that is held back leaves the others' weights as they are: the mean is over the whole batch.
 
         Raises:
             CxrguardError: it is not finite.
 
         """
-        loss = self.losses(batch, self.current_epoch).mean()
+        losses, seen = self._losses(batch, self.current_epoch)
+        loss = (losses if self.mitigation is None else losses * self._weights(seen, self.mitigation)).mean()
         if not torch.isfinite(loss):
             raise CxrguardError(
                 f"the training loss is not finite at step {self.global_step}: the model has diverged; "
@@ -215,6 +236,29 @@ class DiffusionModule(pl.LightningModule):
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
+
+    def _weights(self, seen: Seen, mitigation: LossMitigation) -> Tensor:
+        mitigation.record(self._everyone(seen))
+        return mitigation.weights(seen).to(seen.losses)
+
+    def _everyone(self, seen: Seen) -> Seen:
+        """The global batch of all processes, in the order that one process would have it."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return seen
+        parts = [seen.sample_ids, seen.timesteps, seen.losses, *([] if seen.text_noise_norms is None else [seen.text_noise_norms])]
+        gathered: list[Tensor] = [self.all_gather(part).transpose(0, 1).flatten() for part in parts]  # type: ignore[union-attr]
+        return Seen(*gathered)
+
+    @torch.no_grad()
+    def steering_losses(self, batches: Iterable[dict[str, Tensor]], draws: Sequence[int]) -> Seen:
+        """What a mitigation sees of samples that are never trained on: the weights in training, noise and timestep by ``draws``."""
+        found = []
+        for batch in batches:
+            on_device = {name: value.to(self.device) for name, value in batch.items()}
+            for draw in draws:
+                here = torch.full_like(on_device["draws"], draw)
+                found.append(self._losses({**on_device, "draws": here}, STEERING_EPOCH)[1])
+        return Seen.join(found)
 
     @torch.no_grad()
     def heldout_loss(self, batches: Iterable[dict[str, Tensor]], draws: int = HELDOUT_DRAWS) -> float:
@@ -238,10 +282,7 @@ class DiffusionModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, raw and averaged; the frozen weights are the pipeline's."""
-        names = self._trained_names()
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
-        if self.ema:
-            checkpoint["ema"] = self.ema.state_dict()
+        keep_trained(checkpoint, self, self.ema)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the averaged weights.
@@ -250,18 +291,9 @@ class DiffusionModule(pl.LightningModule):
             CxrguardError: the checkpoint is of other trained parts, or without averaged weights.
 
         """
-        if set(checkpoint["state_dict"]) != self._trained_names():
-            raise CxrguardError(
-                "the checkpoint was written with other parts in training; give the same model, model.module.unet, "
-                "model.module.text_encoder and model.module.lora_rank as then, or start without ckpt_path"
-            )
-        if self.ema and "ema" not in checkpoint:
-            raise CxrguardError("the checkpoint holds no averaged weights; set model.module.ema_decay=0 as when it was written")
+        check_trained(checkpoint, self, self.ema)
         if self.ema:
             self.ema.load_state_dict(checkpoint["ema"])
-
-    def _trained_names(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and, where asked for, a cosine to 0; stepped every batch."""

@@ -50,6 +50,17 @@ def min_snr_weight(alpha_bar: Float[Tensor, " b"], gamma: float, prediction_type
     return (gamma / snr).clamp(max=1.0)
 
 
+def text_difference_norm(
+    with_text: Float[Tensor, "b c h w"], without: Float[Tensor, "b c h w"], alpha_bar: Float[Tensor, " b"], prediction_type: str
+) -> Float[Tensor, " b"]:
+    """‖ε(x_t, c) − ε(x_t, ∅)‖₂ of each sample from two raw predictions, in float32.
+
+    Of v-predictions it is √ᾱ_t times their difference's norm: ε = √ᾱ v + √(1 − ᾱ) x_t, and x_t is the same in both.
+    """
+    norms: Tensor = torch.linalg.vector_norm((with_text.float() - without.float()).flatten(1), dim=1)
+    return norms * alpha_bar.sqrt() if prediction_type == "v_prediction" else norms
+
+
 @dataclass(frozen=True)
 class Draws:
     """What chance decides for a batch: ``noise [B, C, h, w]``, ``timesteps [B]``, ``drop [B]`` (caption dropped)."""
