@@ -17,6 +17,7 @@ from rich.console import Console
 
 from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
 from callbacks.checks import check_probes, check_setting, check_strategy
+from callbacks.guard import GuardCallback
 from callbacks.keep_metrics import KeepMetrics
 from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
@@ -155,9 +156,10 @@ def prepare(job: Job) -> Fit:
     module = job.make_module(parts, seed=config["seed"]).to(device)
     schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
-    for callback in steered_by(job):
-        job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
-        callback.attach(job.data.steering_dataloader)
+    for callback in job.callbacks:
+        if isinstance(callback, SteeringCallback) and callback.acts:
+            job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
+            callback.attach(job.data.steering_dataloader)
     loss = math.nan
     if is_first_process():
         with module.judged() as denoiser:
@@ -182,7 +184,7 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         heldout_loss_base=fit.heldout_loss_base,
         heldout_loss=module.heldout_loss(job.data.val_dataloader()),
         curves=fit.schedule.curves,
-        actions=[action for callback in steered_by(job) for action in callback.actions],
+        actions=actions_of(job),
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
@@ -199,9 +201,10 @@ def schedule_of(job: Job) -> ProbeCallback:
     return next((c for c in job.callbacks if isinstance(c, ProbeCallback)), None) or ProbeCallback(0)
 
 
-def steered_by(job: Job) -> list[SteeringCallback]:
-    """The callbacks that hold samples back; none where the guard has no mitigations."""
-    return [c for c in job.callbacks if isinstance(c, SteeringCallback) and c.acts]
+def actions_of(job: Job) -> list[dict[str, Any]]:
+    """What the guard did, by step."""
+    taken = [action for c in job.callbacks if isinstance(c, SteeringCallback | GuardCallback) for action in c.actions]
+    return sorted(taken, key=lambda action: int(action["step"]))
 
 
 def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: list[PromptedRecord]) -> Evaluator:
