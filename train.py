@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,12 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
     )
 
 
+def told(value: float) -> float | None:
+    """What the sweeper is told: hydra-optuna-sweeper 1.3 counts None as a failed trial, and ends the whole sweep at NaN."""
+    optuna = str(HydraConfig.get().runtime.choices.get("hydra/sweeper")) == "optuna"
+    return None if optuna and math.isnan(value) else value
+
+
 def refuse_in_a_sweep(cfg: DictConfig) -> None:
     """End with status 2 for what cannot be done with ``-m``."""
     wrong = ""
@@ -125,7 +132,7 @@ def refuse_in_a_sweep(cfg: DictConfig) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | None:
     """Run one job; in a sweep a failed job is written down and returns NaN, so that the others go on."""
     quiet_libraries()
     from callbacks.job import run_job
@@ -142,7 +149,7 @@ def main(cfg: DictConfig) -> float:
         sys.exit(getattr(error, "exit_status", 1))
     if cfg.gate.enforce and not passed:
         sys.exit(3)
-    return value
+    return told(value)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""SIGTERM, by which Slurm and other batch systems end a job: save after the step that is under way, and end."""
+"""SIGTERM, by which Slurm and other batch systems end a job, and SIGUSR2, by which submitit queues it again: save, then end."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,19 +20,26 @@ class StoppedError(CxrguardError):
 
 
 class StopOnSignal(pl.Callback):
-    """Saves a checkpoint and ends the run at the end of the step in which SIGTERM came, on any rank."""
+    """Saves a checkpoint and ends the run at the end of the step in which SIGTERM came, on any rank.
+
+    SIGUSR2 too where submitit listens for it; its handler is called once the checkpoint is saved, and queues the job again.
+    """
 
     def __init__(self) -> None:
-        self._told, self._before, self._step = False, None, -1
+        self._told, self._step = 0, -1
+        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signal over; Lightning's own handler ends the run without a checkpoint."""
         self._step = trainer.global_step
-        if threading.current_thread() is threading.main_thread():  # only the main thread may set a handler
-            self._before = signal.signal(signal.SIGTERM, self._tell)  # type: ignore[assignment]
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+            return
+        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._tell)
+        if callable(signal.getsignal(signal.SIGUSR2)):
+            self._before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, self._tell)
 
-    def _tell(self, *_: object) -> None:
-        self._told = True
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told = number
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look once an optimizer step.
@@ -46,19 +54,20 @@ class StopOnSignal(pl.Callback):
         saver = next((c for c in trainer.callbacks if isinstance(c, StepCheckpoint)), None)
         if saver is not None:
             saver.save(trainer)
+        if self._told == signal.SIGUSR2:
+            self._before[signal.SIGUSR2](signal.SIGUSR2, None)  # ends the process
         saved = "go on with ckpt_path=last and this run's hydra.run.dir" if saver else "no checkpoint callback is set, so nothing was saved"
         raise StoppedError(f"stopped by SIGTERM after step {step}; {saved}")
 
     def _any_rank_told(self, trainer: pl.Trainer) -> bool:
         if trainer.world_size == 1:
-            return self._told
-        return bool(trainer.strategy.reduce_boolean_decision(self._told, all=False))
+            return bool(self._told)
+        return bool(trainer.strategy.reduce_boolean_decision(bool(self._told), all=False))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signal back."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        """Give the signals back."""
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """See :meth:`on_train_end`."""

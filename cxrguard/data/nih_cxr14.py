@@ -1,4 +1,4 @@
-"""Reads NIH ChestX-ray14 (``Data_Entry_2017_v2020.csv`` beside ``images/``) and writes the reports it lacks.
+"""Reads NIH ChestX-ray14 (``Data_Entry_2017_v2020.csv`` beside its images) and writes the reports it lacks.
 
 The data set has finding labels but no reports, so a short prompt is made in the style of a MIMIC-CXR report, with
 ``___`` where MIMIC-CXR would have put it: MIMIC-CXR masks the age.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ VIEWS = ("PA", "AP")
 _IMAGE, _LABELS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
 _AGE, _SEX, _VIEW = "Patient Age", "Patient Gender", "View Position"
 _AGE_TEXT = re.compile(r"[0-9]{1,3}")
+_PART = re.compile(r"images_[0-9]{3}")  # NIH gives the images out in twelve archives
 _MAX_AGE = 120
 _ADULT = 18
 _VIEW_WORDS = {"PA": "PA", "AP": "Portable AP"}
@@ -33,7 +34,8 @@ class NihCxr14Reader:
     """Reads NIH ChestX-ray14 from its own layout. Images are looked for, not opened.
 
     Args:
-        root: the directory that holds the CSV and ``images/``.
+        root: the directory that holds the CSV and the images: in ``images/``, in ``images_001/images/`` to ``images_012/images/``,
+            or in both.
         views: keep these view positions only (``PA``, ``AP``); None keeps both.
         deid_markers: mask the age with ``___`` as MIMIC-CXR does; False writes the age.
 
@@ -47,7 +49,7 @@ class NihCxr14Reader:
         """Return (records in the table's order, quarantined rows)."""
         root, views = self._check()
         table = read_table(root / TABLE, [_IMAGE, _LABELS, _PATIENT, _AGE, _SEX, _VIEW])
-        present = {entry.name for entry in os.scandir(root / "images")}  # one listing beats 112,120 calls of stat
+        present = _listing(root)
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
         seen: set[str] = set()
@@ -59,34 +61,48 @@ class NihCxr14Reader:
                 continue
             seen.add(cells[_IMAGE])
             if cells[_VIEW] in views:
-                records.append(self._record(row, cells, root))
+                records.append(self._record(row, cells, present[cells[_IMAGE]]))
         if not records and not quarantined:
             raise BadInputError(f"{root / TABLE}: no row has a view position in {', '.join(views)}. Change data.views.")
         return records, sorted(quarantined, key=lambda item: item.row)
 
     def _check(self) -> tuple[Path, tuple[str, ...]]:
         """Return (root, views), or raise one clear message for what is missing."""
-        root = data_root(self.root, "nih_cxr14", f"{TABLE} and images/")
+        root = data_root(self.root, "nih_cxr14", f"{TABLE} and images/ or images_001/")
         if not (root / TABLE).is_file():
             raise BadInputError(f"{root}: {TABLE} is missing. Download it from NIH's ChestX-ray14 page into this directory.")
-        if not (root / "images").is_dir():
-            raise BadInputError(f"{root}: the directory images/ is missing. Unpack NIH's image archives into it.")
         views = some_of("data.views", self.views, VIEWS) or VIEWS
         return root, views
 
-    def _record(self, row: int, cells: dict[str, str], root: Path) -> ReportRecord:
+    def _record(self, row: int, cells: dict[str, str], directory: Path) -> ReportRecord:
         labels = _labels(cells)
         name = cells[_IMAGE].rpartition(".")[0] or cells[_IMAGE]
         prompt = write_prompt(cells[_VIEW], cells[_SEX], int(cells[_AGE]), labels, self.deid_markers)
-        path = str(root / "images" / cells[_IMAGE])
+        path = str(directory / cells[_IMAGE])
         return ReportRecord(cells[_PATIENT], name, name, prompt, labels, cells[_VIEW], path, row=row)
+
+
+def _listing(root: Path) -> dict[str, Path]:
+    """The directory of every image: one listing beats 112,120 calls of stat.
+
+    Raises:
+        BadInputError: there is neither ``images/`` nor a part of it.
+
+    """
+    parts = sorted((root / name / "images" for name in os.listdir(root) if _PART.fullmatch(name)), reverse=True)
+    directories = [path for path in (*parts, root / "images") if path.is_dir()]  # the last one that has an image counts
+    if not directories:
+        raise BadInputError(
+            f"{root}: images/ is missing, and so are images_001/images/ to images_012/images/. Unpack NIH's archives into one of them."
+        )
+    return {entry.name: path for path in directories for entry in os.scandir(path)}
 
 
 def _labels(cells: dict[str, str]) -> tuple[str, ...]:
     return tuple(label.strip() for label in cells[_LABELS].split("|") if label.strip())
 
 
-def _unusable(cells: dict[str, str], present: set[str], seen: set[str]) -> str:
+def _unusable(cells: dict[str, str], present: Container[str], seen: set[str]) -> str:
     """Why the row cannot be used, or "". Never quotes the row."""
     if not cells[_PATIENT]:
         return "the patient id is empty"

@@ -132,3 +132,11 @@ def test_a_sweep_over_several_devices_is_refused(train):
     result = train("-m", "seed=0,1", "trainer.devices=2")
     assert result.returncode == 2 and "with several devices start each job by itself" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
+def test_strategies_that_cannot_be_judged_are_refused_in_one_line(train, tmp_path, strategy):
+    result = train("trainer.devices=2", f"trainer.strategy={strategy}", f"hydra.run.dir={tmp_path / 'out'}")
+    assert result.returncode == 1 and "use trainer.strategy=ddp" in result.stderr
+    assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
+    assert status(tmp_path / "out") == "failed"

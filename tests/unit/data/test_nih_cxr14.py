@@ -39,6 +39,29 @@ def test_records_of_a_good_table(tmp_path: Path) -> None:
     assert second.prompt == "PA chest radiograph of a ___ year old man. No finding."
 
 
+def test_the_archives_of_the_distribution_are_read_where_they_were_unpacked(tmp_path: Path) -> None:
+    """``images_001/images/`` and so on; rows come in the table's order, not the parts'."""
+    root = tmp_path / "d"
+    make(root, [*GOOD, "i3.png,Mass,0,63,40,F,PA,1,1,0.1,0.1"], images=())
+    (root / "images").rmdir()
+    (root / "images_0012").mkdir()  # not a part, nor is a file of a part's name
+    (root / "images_003").write_text("")
+    for part, name in (("images_012", "i1.png"), ("images_001", "i2.png"), ("images_001", "i1.png")):
+        (root / part / "images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / part / "images" / name)
+    records, quarantined = NihCxr14Reader(str(root)).read()
+    assert [Path(r.image_path).relative_to(root).as_posix() for r in records] == ["images_001/images/i1.png", "images_001/images/i2.png"]
+    assert [(q.row, q.reason) for q in quarantined] == [(3, "the image file is missing")]
+
+
+def test_parts_may_lie_beside_images(tmp_path: Path) -> None:
+    make(tmp_path / "d", GOOD, images=("i1.png",))
+    (tmp_path / "d" / "images_002" / "images").mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "d" / "images_002" / "images" / "i2.png")
+    records, quarantined = NihCxr14Reader(str(tmp_path / "d")).read()
+    assert quarantined == [] and all(Path(r.image_path).is_file() for r in records)
+
+
 def test_without_markers_the_age_stands_there(tmp_path: Path) -> None:
     make(tmp_path / "d", GOOD)
     records, _ = NihCxr14Reader(str(tmp_path / "d"), deid_markers=False).read()
@@ -112,7 +135,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     check_error(str(tmp_path / "d"), TABLE, "missing")
     (tmp_path / "d" / TABLE).write_text(HEADER + "\n" + GOOD[0])
-    check_error(str(tmp_path / "d"), "images/", "missing")
+    check_error(str(tmp_path / "d"), "images/", "images_001/images/", "missing", "Unpack")
 
 
 def test_missing_column_names_those_found(tmp_path: Path) -> None:
