@@ -204,6 +204,7 @@ def schedule_of(job: Job) -> ProbeCallback:
 def actions_of(job: Job) -> list[dict[str, Any]]:
     """What the guard did, by step."""
     taken = [action for c in job.callbacks if isinstance(c, SteeringCallback | GuardCallback) for action in c.actions]
+    taken = [*job.data.actions, *taken]
     return sorted(taken, key=lambda action: int(action["step"]))
 
 

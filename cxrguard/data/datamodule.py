@@ -18,6 +18,7 @@ from cxrguard.data.duplicates import find_duplicates
 from cxrguard.data.encoded import CachedEncoder
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_study, plan, read_usable, sanitize_plan
 from cxrguard.data.records import Reader, ReportRecord
+from cxrguard.data.repeats import RepeatLimit
 from cxrguard.diffusion.encoding import tokenize
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError, CxrguardError
@@ -147,6 +148,7 @@ class ReportDataModule(pl.LightningDataModule):
             are gone with the last use.
         input_ids: batches hold token ids, for a text encoder that is trained.
         count_duplicates: look for exact and near duplicates of images and of reports, and say how many there are.
+        repeats: most showings an epoch of samples that are alike; None leaves them as they are.
 
     """
 
@@ -166,12 +168,15 @@ class ReportDataModule(pl.LightningDataModule):
         cache_dir: Path | None = None,
         count_duplicates: bool = False,
         input_ids: bool = False,
+        repeats: RepeatLimit | None = None,
     ) -> None:
         super().__init__()
         self.reader, self.sanitizer, self.canaries = reader, sanitizer, canaries
         self.batch_size, self.image_size, self.heldout_fraction = batch_size, image_size, heldout_fraction
         self.max_bad_fraction, self.seed, self.out_dir, self.window = max_bad_fraction, seed, out_dir, window
         self.cache_dir, self.count_duplicates, self.input_ids = cache_dir, count_duplicates, input_ids
+        self.repeats = repeats or RepeatLimit()
+        self.actions: list[dict[str, Any]] = []
 
     def encode(self, parts: PipelineParts) -> Study:
         """Read, split, plant, sanitize and encode; must be called once before fitting.
@@ -183,9 +188,10 @@ class ReportDataModule(pl.LightningDataModule):
         """
         self.study, self.tokenizer = self._prepare(), parts.tokenizer if self.input_ids else None
         check_study(self.study, parts.tokenizer)
+        showings = self._limited()
         with open_cache(self.cache_dir) as cache:
             encoder = CachedEncoder(parts, cache)
-            self.train_set = _encoded(encoder, self.study.trained, self.study.showings)
+            self.train_set = _encoded(encoder, self.study.trained, showings)
             self.heldout_set = _encoded(encoder, self.study.heldout or self.study.controls, None)
             self.steering_set = _encoded(encoder, self.study.steering, None) if self.study.steering else None
         if len(self.train_set) < self.batch_size:
@@ -200,6 +206,15 @@ class ReportDataModule(pl.LightningDataModule):
         study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, self.seed)
         self.sanitizer.forget()
         return replace(study, cache_dir=self.cache_dir, duplicates=duplicates)
+
+    def _limited(self) -> list[int]:
+        """Showings an epoch under the repeat limit; what it takes away is written down as an action."""
+        self.actions.clear()
+        before, after = self.study.showings, self.repeats.showings(self.study)
+        if self.repeats.acts:
+            taken = {"samples_left_out": after.count(0), "showings_left_out": sum(before) - sum(after), "of_showings": sum(before)}
+            self.actions.append({"step": 0, "action": "limit_repeats", "most": self.repeats.most, **taken})
+        return after
 
     def count_markers(self) -> int:
         """De-identification markers in the prompts that are trained on, sanitizer on or off.
