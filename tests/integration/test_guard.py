@@ -90,3 +90,18 @@ def test_a_rule_about_a_figure_that_is_not_there_is_told(train, pipeline_dir):
     rule = "+guard.policy.mine={_target_: cxrguard.guard.policy.Rule, signal: nothing, above: 0, action: warn}"
     result = train(f"model.source={pipeline_dir}", "guard=monitor", rule)
     assert result.returncode == 1 and "guard.policy.mine.signal=nothing" in result.stderr
+
+
+def test_two_processes_hold_back_what_one_does(run):
+    strict = (*ENFORCE, "guard.mitigations.loss_floor.fpr=0.5", "guard.mitigations.loss_history.window=1", RULE % ("2.5", "lower_rate"))
+    one, two = run("one", *strict), run("two", *strict, "data.batch_size=32", "trainer.devices=2", "trainer.strategy=ddp")
+    assert audit(one)["actions"] == audit(two)["actions"]
+    a, b = weights(one), weights(two)
+    difference, norm = (torch.cat([x.flatten() for x in xs]).norm() for xs in ([a[n] - b[n] for n in a], a.values()))
+    assert float(difference / norm) < 1e-5
+
+
+def test_duplicates_are_left_out_and_that_is_said(run):
+    once = run("once", "guard=monitor", "guard.repeats.images=exact")
+    action = audit(once)["actions"][0]
+    assert action["action"] == "limit_repeats" and action["showings_left_out"] == 16, "16 canaries, twice an epoch before"
