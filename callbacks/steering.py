@@ -15,9 +15,12 @@ from cxrguard.mitigations.training.combined import Combined
 FIRST = 4
 """Calibrations that the first one stands for."""
 
+EARLY = 5
+"""The loss falls fastest in the first steps: calibrations after so many, then after twice as many each, up to the regular ones."""
+
 
 class SteeringCallback(pl.Callback):
-    """Gives the module its mitigation and calibrates it before the first step and every ``every_n_steps`` after.
+    """Gives the module its mitigation and calibrates it before the first step and every ``every_n_steps`` after, oftener at first.
 
     The steering samples are looked at with the weights that are in training and with noise of their own, so that a run whose
     mitigations never act ends with the weights of one without. Every process calibrates with all of them: all take the same action.
@@ -73,7 +76,7 @@ class SteeringCallback(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Calibrate when the schedule says so, once a step."""
-        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._calibrated_at:
+        if is_due(trainer.global_step, self.every_n_steps) and trainer.global_step != self._calibrated_at:
             self._calibrate(trainer, pl_module)
 
     def _calibrate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, times: int = 1) -> None:
@@ -96,3 +99,9 @@ class SteeringCallback(pl.Callback):
                 self.actions.append({"step": trainer.global_step, "action": "hold_back", "by": name, "share": round(share, 4)})
         for logger in trainer.loggers:
             logger.log_metrics({f"guard/held_back/{name}": share for name, share in shares.items()}, step=trainer.global_step)
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether a calibration follows ``step``: 5, 10, 20, … below ``every``, then its multiples."""
+    early = step < every and step % EARLY == 0 and (step // EARLY).bit_count() == 1
+    return early or step % every == 0
