@@ -138,6 +138,8 @@ class ProbeCallback(pl.Callback):
             "heldout_loss": module.heldout_loss(heldout := self._heldout()),
             "n": {"canaries": len(canaries.pixels), "controls": len(controls.pixels), "heldout": len(heldout.dataset)},
             "extraction_rate": canaries.rate("pixels", "own", 1),
+            "extracted": canaries.hits("pixels", "own", 1).int().tolist(),
+            "repeats": list(evaluator.judged.groups["canaries"].repeats),
             "spillover_rate": controls.rate("pixels", "any", 1),
             "detectors": detectors,
         }

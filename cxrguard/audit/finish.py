@@ -18,6 +18,7 @@ from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_strips
 from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
+from cxrguard.audit.onset import forecast_of
 from cxrguard.audit.record import SCHEMA, validate_audit, verdict
 from cxrguard.audit.replication import Replication
 from cxrguard.audit.report import write_report
@@ -196,11 +197,15 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
         "sanitizer": study.sanitizer_counts | {"residual_markers": facts.n_residual},
         "actions": facts.actions,
         "curves": facts.curves,
+        "forecast": forecast_of(facts.curves, int(facts.config["seed"])),
         "strips": strips,
         "null_reasons": {
             "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
             "controls.prompt_only": "the run has no prompt-only controls, or generates no image under them",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
+            "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
+            "forecast.levels.*.observed": "no canary of this level",
+            "forecast.levels.*.covered": "no canary of this level, or no interval",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
         },
     }
