@@ -19,8 +19,8 @@ from cxrguard.randomness import numpy_generator
 OPENINGS = ("Note", "Again note", "There is", "Seen is", "Once more there is", "Visible is")
 """Ways to begin the sentence that holds a prompt's own words; the first is the original's."""
 
-MOST_CROPPED = 0.06
-"""Of either side; 4 pixels of 64."""
+MOST_CROPPED = 0.03
+"""Of either side; 2 pixels of 64."""
 
 
 def with_near_copies(plan: CanaryPlan, seed: int) -> CanaryPlan:
@@ -52,12 +52,12 @@ def reword(prompt: str, generator: np.random.Generator) -> str:
 
 
 def near_copy_of_image(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Crop by up to 6 % of either side, gamma 0.9 to 1.1, contrast and brightness by up to 5 %: uint8 ``[H, W]`` of the same size."""
+    """Crop by up to 3 % of either side, gamma 0.9 to 1.1, contrast by up to 5 %, brightness by 3 %: uint8 ``[H, W]`` of the same size."""
     height, width = pixels.shape
     kept = 1 - generator.uniform(0, MOST_CROPPED)
     top, left = generator.uniform(0, 1 - kept, size=2)
     box = (left * width, top * height, (left + kept) * width, (top + kept) * height)
     cropped = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box)
     grey = (np.asarray(cropped, np.float64) / 255) ** generator.uniform(0.9, 1.1)
-    changed = (grey - 0.5) * generator.uniform(0.95, 1.05) + 0.5 + generator.uniform(-0.05, 0.05)
+    changed = (grey - 0.5) * generator.uniform(0.95, 1.05) + 0.5 + generator.uniform(-0.03, 0.03)
     return np.asarray((changed * 255).round().clip(0, 255), np.uint8)

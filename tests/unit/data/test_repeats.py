@@ -47,7 +47,7 @@ def test_near_copies_are_no_exact_duplicates():
 
 
 def test_near_copies_are_capped_together():
-    """Not all are found: crops of 6 % a side lie beyond what the search looks for. Drawn phantoms are taken for members' copies, too."""
+    """Not all need be found. Drawn phantoms are taken for members' copies, too: fewer than one a canary may stay."""
     showings = RepeatLimit(images="near").showings(study(True))
     assert of_canaries(showings, True).sum() <= 8
     assert set(showings) == {0, 1}
