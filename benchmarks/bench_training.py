@@ -2,7 +2,8 @@
 
 Same model, images on disk, batch, precision and number of steps; the plain loop decodes, encodes with VAE and text encoder, and trains,
 every step. The trainer is timed cold (decoding and encoding everything once, then training, over ``--epochs``) and warm (training on
-what is encoded). Also the share of a warm step that waits for data.
+what is encoded). Also the share of a warm step that waits for data. With each memory format in both, and as each is by default: the example
+trains in torch's own format, the trainer in channels_last.
 
 python benchmarks/bench_training.py [--images 256] [--epochs 3] [--batch 16]
 """
@@ -163,9 +164,8 @@ def main() -> None:
     steps = args.epochs * (args.images // args.batch) - 1
     with tempfile.TemporaryDirectory() as directory:
         table = write_table(Path(directory), args.images, args.side)
-        for channels_last in (False, True):
-            rows = [once(args, table, steps, channels_last) for _ in range(args.repeats)]
-            layout = "channels_last" if channels_last else "contiguous"
+        for layout, formats in (("contiguous", (False, False)), ("channels_last", (True, True)), ("as by default", (False, True))):
+            rows = [once(args, table, steps, *formats) for _ in range(args.repeats)]
             for name, values in zip(("cold, all epochs", "warm", "wait for data"), zip(*rows, strict=True), strict=True):
                 middle = statistics.median(values)
                 unit = "% of a step" if name.startswith("wait") else "x the plain loop"
@@ -173,11 +173,11 @@ def main() -> None:
                 print(f"{layout}, {name}: {middle:.2f} {unit} (runs: {spread})", flush=True)
 
 
-def once(args: argparse.Namespace, table: Path, steps: int, channels_last: bool) -> tuple[float, float, float]:
-    """(cold ratio, warm ratio, % of a step that waits), plain loop and trainer one after the other."""
+def once(args: argparse.Namespace, table: Path, steps: int, plain_last: bool, ours_last: bool) -> tuple[float, float, float]:
+    """(cold ratio, warm ratio, % of a step that waits), plain loop and trainer one after the other, channels_last or not."""
     size = load_pipeline(args.model).image_size or 64
-    plain = plain_loop(load_pipeline(args.model), table, size, args.batch, steps, channels_last)
-    encoded, trained, waits = ours(load_pipeline(args.model), table, size, args.batch, steps, channels_last)
+    plain = plain_loop(load_pipeline(args.model), table, size, args.batch, steps, plain_last)
+    encoded, trained, waits = ours(load_pipeline(args.model), table, size, args.batch, steps, ours_last)
     waited = 100 * sum(waits.waits) / (sum(waits.waits) + sum(waits.steps))
     return plain / (encoded + trained), plain / trained, waited
 
