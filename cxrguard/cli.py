@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from cxrguard.errors import CxrguardError
+from cxrguard.mitigating.command import mitigate
 
 EXIT_FAILED, EXIT_REFUSED = 1, 3
+EXIT_STATUSES = "Exit status: 0 done, 1 failed, 2 wrong use, 3 refused (gate only), 143 told to stop (SIGTERM)."
 
 
 class FriendlyGroup(TyperGroup):
@@ -26,11 +28,19 @@ class FriendlyGroup(TyperGroup):
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(EXIT_FAILED) from error
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its help ending with the exit statuses."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.epilog = EXIT_STATUSES
+        return command
+
 
 # Typer's own pretty tracebacks print local variables, which may hold report text: off.
 app = typer.Typer(
-    name="cxrguard", cls=FriendlyGroup, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None
-)
+    name="cxrguard", cls=FriendlyGroup, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    epilog=EXIT_STATUSES,
+)  # fmt: skip
 
 
 @app.callback()
@@ -248,6 +258,9 @@ def sensitivity(
         )  # fmt: skip
     found = sensitivity_file(request)
     _tell(summary_lines(found) if summary else [to_json(found).rstrip()], quiet)
+
+
+app.command()(mitigate)
 
 
 @app.command(no_args_is_help=False)
