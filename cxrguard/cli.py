@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from cxrguard.command_group import EXIT_REFUSED, EXIT_STATUSES, FriendlyGroup
 from cxrguard.errors import CxrguardError
 from cxrguard.mitigating.command import mitigate
-
-EXIT_FAILED, EXIT_REFUSED = 1, 3
-EXIT_STATUSES = "Exit status: 0 done, 1 failed, 2 wrong use, 3 refused (gate only), 143 told to stop (SIGTERM)."
-
-
-class FriendlyGroup(TyperGroup):
-    """Turns every command's CxrguardError into its message on stderr and exit status 1, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that ``ctx`` names."""
-        try:
-            return super().invoke(ctx)
-        except CxrguardError as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(EXIT_FAILED) from error
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, its help ending with the exit statuses."""
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
-            command.epilog = EXIT_STATUSES
-        return command
-
+from cxrguard.tables.spreadsheet import escaped_formulas
 
 # Typer's own pretty tracebacks print local variables, which may hold report text: off.
 app = typer.Typer(
@@ -44,7 +22,12 @@ app = typer.Typer(
 
 
 @app.callback()
-def about() -> None:
+def about(
+    context: typer.Context,
+    escape_formulas: Annotated[
+        bool, typer.Option("--escape-formulas", help="Write .csv for a spreadsheet: an apostrophe before cells it may run.")
+    ] = False,
+) -> None:
     """Watch a chest X-ray diffusion model for memorization, and judge whether it may be released.
 
     \b
@@ -53,7 +36,9 @@ def about() -> None:
       cxrguard score --model outputs/demo/0/pipeline --prompts reports.csv --out scores.csv
       cxrguard report outputs/demo
       cxrguard gate outputs/demo/0/audit.json
+      cxrguard --escape-formulas sanitize reports.csv for_excel.csv
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
+    context.with_resource(escaped_formulas(escape_formulas))
 
 
 # Options that several commands have.

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from cxrguard.errors import BadInputError
 from cxrguard.tables.batch import MAX_CHARS, MAX_ROWS, Batch, check_added, check_column
 from cxrguard.tables.lines import BOM, Source
+from cxrguard.tables.spreadsheet import as_written
 
 # An unclosed quote makes one field of the rest of the file: this bounds the memory that it can take.
 MAX_FIELD_CHARS = 1 << 27
@@ -158,7 +159,7 @@ class CsvWriter:
 
     def _line(self, values: list[str]) -> None:
         delimiter, end, _ = self._dialect
-        cells = ('"' + value.replace('"', '""') + '"' if self._special.search(value) else value for value in values)
+        cells = ('"' + value.replace('"', '""') + '"' if self._special.search(value) else value for value in map(as_written, values))
         self._file.write((delimiter.join(cells) + end).encode("utf-8"))
 
 
