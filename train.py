@@ -109,6 +109,7 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
         make_trainer=instantiate(cfg.trainer, _partial_=True),
         probes=[instantiate(probe) for probe in cfg.probe.values() if probe],
         replication=build_replication(cfg),
+        inference=instantiate(cfg.mitigation) if cfg.mitigation else None,
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
         make_wandb=instantiate(wandb, _partial_=True) if wandb else None,
     )

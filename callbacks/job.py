@@ -27,6 +27,7 @@ from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
+from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.record import lookup
 from cxrguard.audit.replication import Replication
 from cxrguard.audit.summary import summary_table
@@ -68,6 +69,7 @@ class Job:
     make_trainer: Callable[..., pl.Trainer]
     probes: list[Probe]
     replication: Replication | None
+    inference: InferencePlan | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
 
@@ -188,7 +190,8 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         n_residual=job.data.count_markers(),
     )
     with module.judged() as denoiser:
-        audit = finish_run(job.run_dir, seen_by(fit.evaluator, module), denoiser, job.probes, fit.study, facts, job.replication)
+        seen = seen_by(fit.evaluator, module)
+        audit = finish_run(job.run_dir, seen, denoiser, job.probes, fit.study, facts, job.replication, job.inference)
         export_pipeline(fit.parts, job.run_dir / "pipeline")
         export_adapters(fit.parts, job.run_dir / "lora")
     _log_final(trainer.loggers, audit)

@@ -16,6 +16,7 @@ from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_strips
+from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
 from cxrguard.audit.onset import forecast_of
@@ -79,6 +80,7 @@ def finish_run(
     study: Study,
     facts: RunFacts,
     replication: Replication | None = None,
+    inference: InferencePlan | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
 
@@ -99,6 +101,7 @@ def finish_run(
             scores |= replication.score(evaluator, denoiser, list(plan), advance)
         detectors += replication.detectors(evaluator)
     judged = judge(evaluator, generated, scores, detectors, study, k, seed)
+    judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes) if inference else None
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():
@@ -206,6 +209,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
+            "inference_mitigations": "not asked for (mitigation=inference)",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
         },
     }

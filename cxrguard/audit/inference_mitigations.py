@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,11 +16,43 @@ from cxrguard.audit.mitigated import MitigatedGroup, MitigatedSamples
 from cxrguard.audit.paired import share_difference
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.errors import CxrguardError
+from cxrguard.mitigating.catalogue import build, check_names
 from cxrguard.mitigations.inference.base import InferenceMitigation
 from cxrguard.mitigations.inference.vocabulary import TokenizerVocabulary
 from cxrguard.probes.batch import Probe
+from cxrguard.progress import progress_of
 
 GROUPS = ("canaries", "controls")
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """What the audit compares; ``mitigation=inference`` asks for it.
+
+    Attributes:
+        names: see :mod:`cxrguard.mitigating.catalogue`; empty for all.
+        samples: a prompt and wording.
+        detectors: of the run, to score the mitigated inputs by.
+
+    Raises:
+        CxrguardError: an unknown mitigation.
+
+    """
+
+    names: Sequence[str] = ()
+    samples: int = 4
+    detectors: Sequence[str] = ("text_noise_norm",)
+
+    def __post_init__(self) -> None:
+        check_names(tuple(self.names))
+
+    def judge(self, evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe]) -> dict[str, Any]:
+        """:func:`judge_inference_mitigations` of them, with a progress line each."""
+        names = check_names(tuple(self.names))
+        asked = [probe for probe in probes if probe.name in self.detectors]
+        with progress_of("final audit: mitigations at inference", len(names)) as advance:
+            mitigations = [build(name) for name in names]
+            return judge_inference_mitigations(evaluator, denoiser, mitigations, self.samples, asked, lambda _: advance(1))
 _GUIDANCE_ONLY = "a guidance schedule changes no input of a detector, only the samples"
 
 

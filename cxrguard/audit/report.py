@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from cxrguard.audit.actions import events, held_back
 from cxrguard.audit.charts import NARROW, WIDE, detector_chart, exposure_chart, loss_chart
 from cxrguard.audit.record import Audit, lookup, null_reason, read_audit, replication_note
 from cxrguard.files import write_private
@@ -180,6 +181,8 @@ def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, 
         "levels": repeat_levels(audit),
         "looked": _looked(audit),
         "replication_note": replication_note(audit),
+        "held": held_back(audit["actions"]),
+        "events": events(audit["actions"]),
     }
 
 

@@ -67,6 +67,30 @@ def _curves() -> list[dict[str, Any]]:
     ]
 
 
+def _held_back() -> list[Audit]:
+    return [{"step": step, "action": "hold_back", "by": "loss_floor", "share": share} for step, share in ((100, 0.02), (200, 0.06))]
+
+
+def _forecast() -> Audit:
+    levels = {
+        "2": {"onset": 1810.4, "ci": [1500.0, 2300.5], "observed": [1500, None], "covered": True},
+        "1": {"onset": 3620.8, "ci": [3000.0, 4601.0], "observed": None, "covered": None},
+    }
+    return {"slope": 0.93, "slope_ci": [0.7, 1.2], "levels": levels, "reason": None}
+
+
+def _inference() -> Audit:
+    def group(own: float, any_: float, change: float) -> Audit:
+        intervals = {"own_ci": list(wilson(round(own * 32), 32) or ()), "any_ci": list(wilson(round(any_ * 32), 32) or ())}
+        return {"n": 32, "own_rate": own, "any_rate": any_, "change": change, "evals_per_prompt": 160.0, **intervals}
+
+    told = {
+        "none": {"canaries": group(0.75, 0.8125, 0.0), "controls": group(0.0, 0.125, 0.0)},
+        "opposite_guidance": {"canaries": group(0.25, 0.25, 0.0731), "controls": group(0.0, 0.25, 0.07)},
+    }
+    return {"space": "pixels", "samples_per_prompt": 4, "wordings": 1, "mitigations": told}
+
+
 def _extraction() -> dict[str, Any]:
     canaries = _rates({"1": 0.5, "16": 0.75}, {"1": 0.5625, "16": 0.78125}, 32)
     members = _rates({"1": 0.0, "16": 0.005}, {"1": 0.2, "16": 0.37}, 200)
@@ -110,13 +134,18 @@ def fake_audit() -> dict[str, Any]:
         "detectors": _detectors(1043),
         "fidelity": {"heldout_loss": 0.2203, "heldout_loss_base": None, "heldout_loss_curve": [[0, 0.19], [1500, 0.2203]]},
         "sanitizer": {"prompts": 1032, "edited": 911, "emptied": 2, "refused": 1, "residual_markers": 0},
-        "actions": [{"step": 750, "action": "cap_repeats", "samples": 32}, {"step": 1250, "action": "warn", "detector": "denoising_loss"}],
+        "actions": [*_held_back(), {"step": 750, "action": "lower_rate", "factor": 0.5},
+                    {"step": 1250, "action": "warn", "detector": "denoising_loss"}],
         "extraction": _extraction(),
+        "forecast": _forecast(),
+        "inference_mitigations": _inference(),
         "curves": _curves(),
         "strips": _strips(),
         "run": {"name": "nih_canaries", "command": "python train.py experiment=nih_canaries seed=7 canaries.repeats=15", "device": "cpu",
                 "data": {"reader": "nih", "members": 1000, "patients": 1000}, "model": "tiny_unet", "n_parameters": 4123456},
         "null_reasons": {
+            "forecast.levels.*.observed": "no canary of this level",
+            "forecast.levels.*.covered": "no canary of this level, or no interval",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
             "fidelity.heldout_loss_base": "Trained from scratch: there is no base model.",
             "extraction.groups.controls.*.*.own": "Controls have no image of their own in the training set.",

@@ -91,6 +91,20 @@ def test_null_is_a_dash_with_its_reason(run_dir: Path, audit: Audit) -> None:
     assert set() < links <= ids
 
 
+def test_what_the_guard_did_is_summed_up(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    assert "loss_ floor 4.0 % 6.0 % 100 to 200" in page.text
+    assert "action lower_rate" in page.text and "hold_back" not in page.text
+
+
+def test_forecast_and_mitigations_at_inference_are_shown(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    figures = page.figures()
+    assert figures["forecast.levels.2.onset"] and figures["forecast.slope"]
+    assert "1 500 and later than the run" in page.text and "no canary of this level" in page.text
+    assert figures["inference_mitigations.mitigations.opposite_guidance.canaries.own_rate"]
+
+
 def test_hostile_text_stays_text(rewrite: Callable[[Audit], Path], audit: Audit) -> None:
     for holder, key in ((audit["run"], "name"), (audit["run"], "command"), (audit, "config_hash"), (audit["strips"][0], "hash")):
         holder[key] = HOSTILE
