@@ -206,6 +206,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
             "controls.prompt_only": "the run has no prompt-only controls, or generates no image under them",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
+            "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",

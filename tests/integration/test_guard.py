@@ -105,3 +105,12 @@ def test_duplicates_are_left_out_and_that_is_said(run):
     once = run("once", "guard=monitor", "guard.repeats.images=exact")
     action = audit(once)["actions"][0]
     assert action["action"] == "limit_repeats" and action["showings_left_out"] == 16, "16 canaries, twice an epoch before"
+
+
+def test_mitigations_at_inference_are_compared_where_asked_for(run):
+    asked = ("mitigation=inference", "mitigation.names=[random_word,static_transition]", "mitigation.samples=1")
+    told = audit(compared := run("compared", "guard=monitor", *asked))["inference_mitigations"]
+    assert list(told["mitigations"]) == ["none", "random_word", "static_transition"] and told["samples_per_prompt"] == 1
+    assert told["mitigations"]["none"]["canaries"]["change"] == 0
+    assert told["mitigations"]["random_word"]["detectors"]["text_noise_norm"]["canaries_mean"] is not None
+    assert "Mitigations at inference" in (compared / "report.html").read_text()
