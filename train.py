@@ -31,7 +31,7 @@ def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
     sizes["window"] = cfg.data.get("window")  # data without image files has none
     sizes["count_duplicates"] = bool(cfg.data.get("duplicates"))
     sizes["input_ids"] = cfg.model.module.text_encoder != "frozen"
-    sizes["repeats"] = instantiate(cfg.guard.repeats)
+    sizes |= {name: instantiate(cfg.guard[name]) for name in ("repeats", "captions")}
     places = {"out_dir": run_dir, "cache_dir": cache_dir(cfg, run_dir)}
     arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, **places, **sizes, **overrides}
     return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
@@ -75,7 +75,8 @@ def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
         return None
     merged = OmegaConf.merge(cfg, {"data": {"reader": {"views": list(cfg.base_stage.views)}}})
     assert isinstance(merged, DictConfig)
-    stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05, "count_duplicates": False, "repeats": None}
+    stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05, "count_duplicates": False}
+    stage |= {"repeats": None, "captions": None}
     stage |= {"cache_dir": cache_dir(cfg, run_dir), "input_ids": False}
     data = build_data(merged, run_dir / "base_stage", **stage)
     trainer = instantiate(cfg.trainer, _partial_=True, max_steps=cfg.base_stage.max_steps, logger=False, enable_checkpointing=False)

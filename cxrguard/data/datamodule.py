@@ -2,132 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from cxrguard.data.batches import Batch, CachedSamples, EpochSampler, GatedCollate, ResumableLoader
 from cxrguard.data.cache import open_cache
+from cxrguard.data.captions import CaptionVariants, share_changed
 from cxrguard.data.duplicates import find_duplicates
 from cxrguard.data.encoded import CachedEncoder
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_study, plan, read_usable, sanitize_plan
 from cxrguard.data.records import Reader, ReportRecord
 from cxrguard.data.repeats import RepeatLimit
-from cxrguard.diffusion.encoding import tokenize
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError, CxrguardError
-from cxrguard.randomness import torch_generator
-from cxrguard.rows import Rows
 from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
 from cxrguard.sanitizer.settings import SanitizerSettings
-
-Batch = dict[str, Tensor]
-
-
-class CachedSamples(Dataset[Batch]):
-    """Encoded samples; ``order [M, 2]`` lists (sample, draw), so that a repeated canary has a draw of its own each time.
-
-    Args:
-        latents: ``[N, C, h, w]``; read when a sample is asked for.
-        encoder_hidden_states: ``[N, L, D]``; likewise.
-        prompts: what the hidden states were made from, for the gate at collate.
-        repeats: showings of each sample an epoch.
-
-    """
-
-    def __init__(self, latents: Rows, encoder_hidden_states: Rows, prompts: Sequence[str], repeats: Sequence[int]) -> None:
-        self.latents, self.states, self.prompts = latents, encoder_hidden_states, list(prompts)
-        times = np.asarray(repeats, np.int64)
-        first = np.repeat(np.cumsum(times) - times, times)
-        self.order = np.stack([np.repeat(np.arange(len(times)), times), np.arange(len(first)) - first], axis=1)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> Batch:
-        sample, draw = self.order[index].tolist()
-        return {
-            "latents": self.latents[sample],
-            "encoder_hidden_states": self.states[sample],
-            "sample_ids": torch.tensor(sample),
-            "draws": torch.tensor(draw),
-        }
-
-
-class GatedCollate:
-    """Stacks samples after the residual-marker gate: a marker that reaches a batch is an error, not a warning.
-
-    With a ``tokenizer`` the batch holds ``input_ids [B, L]`` too, for a text encoder that is trained.
-    """
-
-    def __init__(self, dataset: CachedSamples, sanitizer: PromptSanitizer, tokenizer: Any = None) -> None:
-        self.dataset, self.sanitizer, self.tokenizer = dataset, sanitizer, tokenizer
-
-    def __call__(self, samples: list[Batch]) -> Batch:
-        """Stack the samples.
-
-        Raises:
-            ResidualMarkerError: a prompt of the batch still holds a marker although the sanitizer is on.
-
-        """
-        prompts = [self.dataset.prompts[int(s["sample_ids"])] for s in samples]
-        self.sanitizer.gate(prompts)
-        batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
-        return batch | {"input_ids": tokenize(self.tokenizer, prompts)} if self.tokenizer else batch
-
-
-class EpochSampler(Sampler[int]):
-    """A permutation of the samples as a function of (seed, epoch).
-
-    Several processes take turns: together their batches are those of one process with a batch as large as all of theirs.
-    """
-
-    def __init__(self, n: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.n, self.seed, self.epoch = n, seed, 0
-        self.rank, self.world_size = rank, world_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n // self.world_size
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.n, generator=torch_generator("order", self.seed, self.epoch)).tolist()
-        return iter(order[self.rank :: self.world_size][: len(self)])
-
-
-class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place in the epoch goes into Lightning's checkpoints.
-
-    Lightning itself goes on with the epoch's *first* batches after a resume; a resumed run would then differ.
-    """
-
-    _done = _skip = 0
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Batches from the place that was loaded on, once; from the start after that."""
-        skip, self._skip = self._skip, 0
-        for index, batch in enumerate(super().__iter__()):
-            if index >= skip:
-                self._done = index + 1
-                yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Batches of this epoch that were served."""
-        return {"batches": self._done % max(len(self), 1)}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """See :meth:`state_dict`."""
-        self._skip = state_dict["batches"]
 
 
 class ReportDataModule(pl.LightningDataModule):
@@ -149,6 +45,7 @@ class ReportDataModule(pl.LightningDataModule):
         input_ids: batches hold token ids, for a text encoder that is trained.
         count_duplicates: look for exact and near duplicates of images and of reports, and say how many there are.
         repeats: most showings an epoch of samples that are alike; None leaves them as they are.
+        captions: several captions a training sample; None has the one.
 
     """
 
@@ -169,13 +66,14 @@ class ReportDataModule(pl.LightningDataModule):
         count_duplicates: bool = False,
         input_ids: bool = False,
         repeats: RepeatLimit | None = None,
+        captions: CaptionVariants | None = None,
     ) -> None:
         super().__init__()
         self.reader, self.sanitizer, self.canaries = reader, sanitizer, canaries
         self.batch_size, self.image_size, self.heldout_fraction = batch_size, image_size, heldout_fraction
         self.max_bad_fraction, self.seed, self.out_dir, self.window = max_bad_fraction, seed, out_dir, window
         self.cache_dir, self.count_duplicates, self.input_ids = cache_dir, count_duplicates, input_ids
-        self.repeats = repeats or RepeatLimit()
+        self.repeats, self.captions = repeats or RepeatLimit(), captions or CaptionVariants()
         self.actions: list[dict[str, Any]] = []
 
     def encode(self, parts: PipelineParts) -> Study:
@@ -191,7 +89,7 @@ class ReportDataModule(pl.LightningDataModule):
         showings = self._limited()
         with open_cache(self.cache_dir) as cache:
             encoder = CachedEncoder(parts, cache)
-            self.train_set = _encoded(encoder, self.study.trained, showings)
+            self.train_set = self._captioned(encoder, showings)
             self.heldout_set = _encoded(encoder, self.study.heldout or self.study.controls, None)
             self.steering_set = _encoded(encoder, self.study.steering, None) if self.study.steering else None
         if len(self.train_set) < self.batch_size:
@@ -206,6 +104,16 @@ class ReportDataModule(pl.LightningDataModule):
         study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, self.seed)
         self.sanitizer.forget()
         return replace(study, cache_dir=self.cache_dir, duplicates=duplicates)
+
+    def _captioned(self, encoder: CachedEncoder, showings: list[int]) -> CachedSamples:
+        """The training samples with all their captions; that there are several is written down as an action."""
+        prompts, c = [s.sanitized for s in self.study.trained], self.captions
+        captions = c.of(prompts, self.seed)
+        if c.variants > 1:
+            changed = round(share_changed(prompts, captions, c.variants), 4)
+            self.actions.append({"step": 0, "action": "vary_captions", "variants": c.variants, "share_changed": changed})
+        latents = encoder.latents([s.pixels for s in self.study.trained])
+        return CachedSamples(latents, encoder.states(captions), captions, showings, c.variants, self.seed)
 
     def _limited(self) -> list[int]:
         """Showings an epoch under the repeat limit; what it takes away is written down as an action."""
@@ -226,7 +134,7 @@ class ReportDataModule(pl.LightningDataModule):
 
     def train_dataloader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
         """Members once, canaries as often as they are repeated, in a seeded order; this process's share of them."""
-        sampler = EpochSampler(len(self.train_set), self.seed, rank, world_size)
+        sampler = EpochSampler(len(self.train_set), self.seed, rank, world_size, self.train_set)
         collate = GatedCollate(self.train_set, self.sanitizer, self.tokenizer)
         return ResumableLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 

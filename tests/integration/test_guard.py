@@ -107,6 +107,14 @@ def test_duplicates_are_left_out_and_that_is_said(run):
     assert action["action"] == "limit_repeats" and action["showings_left_out"] == 16, "16 canaries, twice an epoch before"
 
 
+def test_captions_vary_and_a_resumed_run_has_the_same_ones(run):
+    varied = ("guard=monitor", "guard.captions.variants=3", "checkpoint.every_n_steps=2")
+    straight = run("straight", *varied)
+    assert audit(straight)["actions"][0]["action"] == "vary_captions"
+    run("resumed", *varied, "trainer.max_steps=4")
+    assert same(weights(straight), weights(run("resumed", *varied, "ckpt_path=last")))
+
+
 def test_mitigations_at_inference_are_compared_where_asked_for(run):
     asked = ("mitigation=inference", "mitigation.names=[random_word,static_transition]", "mitigation.samples=1")
     told = audit(compared := run("compared", "guard=monitor", *asked))["inference_mitigations"]

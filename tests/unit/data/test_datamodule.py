@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from cxrguard.audit.groups import build_judged
-from cxrguard.data.datamodule import CachedSamples, EpochSampler, GatedCollate, ReportDataModule, ResumableLoader
+from cxrguard.data.batches import CachedSamples, EpochSampler, GatedCollate, ResumableLoader
+from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.encoded import to_pixel_values
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import CanarySettings
@@ -92,7 +93,7 @@ def test_batches_hold_what_the_encoders_say(data: ReportDataModule, parts: Pipel
         "latents": (4, 4, 8, 8),
         "encoder_hidden_states": (4, 77, 16),
         "sample_ids": (4,),
-        "draws": (4,),
+        "draws": (4,), "captions": (4,),
     }
     train = [*data.study.members, *data.study.canaries]
     for i, sample_id in enumerate(batch["sample_ids"].tolist()):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cxrguard.data.datamodule import EpochSampler, ResumableLoader
+from cxrguard.data.batches import EpochSampler, ResumableLoader
 from cxrguard.diffusion.encoding import encode_prompts, tokenize
 from cxrguard.diffusion.export import export_pipeline
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
