@@ -53,6 +53,8 @@ class InferencePlan:
         with progress_of("final audit: mitigations at inference", len(names)) as advance:
             mitigations = [build(name) for name in names]
             return judge_inference_mitigations(evaluator, denoiser, mitigations, self.samples, asked, lambda _: advance(1))
+
+
 _GUIDANCE_ONLY = "a guidance schedule changes no input of a detector, only the samples"
 
 

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtr
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from cxrguard.randomness import numpy_generator
 
@@ -72,7 +70,7 @@ class Fit:
 
     def onset(self, repeats: int, share: float = 0.5) -> float:
         """The step at which ``share`` of canaries shown so often have come back."""
-        return math.exp(self.a - self.b * math.log(repeats) + self.sigma * float(norm.ppf(share)))
+        return math.exp(self.a - self.b * math.log(repeats) + self.sigma * float(ndtri(share)))
 
 
 def fit_onsets(data: Onsets, slope: float | None = None) -> Fit | None:
@@ -86,6 +84,8 @@ def fit_onsets(data: Onsets, slope: float | None = None) -> Fit | None:
         None where fewer than :data:`MIN_ONSETS` canaries came back, or where (for a free slope) all have the same repeats.
 
     """
+    from scipy.optimize import minimize  # half a second that most runs need not pay
+
     came = np.isfinite(data.high)
     if came.sum() < MIN_ONSETS or (slope is None and np.unique(data.repeats[came]).size < 2):
         return None
