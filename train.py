@@ -98,6 +98,7 @@ def build_job(cfg: DictConfig, run_dir: Path) -> Any:
 
 def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
     from callbacks.job import Job
+    from callbacks.wandb_audit import Uploads
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     wandb = cfg.logger.wandb
@@ -112,8 +113,15 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
         replication=build_replication(cfg),
         inference=instantiate(cfg.mitigation) if cfg.mitigation else None,
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
-        make_wandb=instantiate(wandb, _partial_=True) if wandb else None,
+        make_wandb=instantiate(wandb, _partial_=True, group=wandb.group or sweep_name()) if wandb else None,
+        uploads=Uploads(bool(cfg.logger.upload_images), bool(cfg.logger.upload_model)),
     )
+
+
+def sweep_name() -> str | None:
+    """The name of the sweep's directory, for what belongs together; None outside a sweep."""
+    hydra_config = HydraConfig.get()
+    return Path(hydra_config.sweep.dir).name if hydra_config.mode == RunMode.MULTIRUN else None
 
 
 def told(value: float) -> float | None:

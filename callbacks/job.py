@@ -23,6 +23,7 @@ from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
 from callbacks.steering import SteeringCallback
 from callbacks.stop import StopOnSignal, StoppedError
+from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
@@ -72,6 +73,7 @@ class Job:
     inference: InferencePlan | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
+    uploads: Uploads
 
 
 def run_job(build: Callable[[], Job], run_dir: Path, seed: int, metric: str, sweeping: bool) -> tuple[float, bool]:
@@ -195,6 +197,7 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         export_pipeline(fit.parts, job.run_dir / "pipeline")
         export_adapters(fit.parts, job.run_dir / "lora")
     _log_final(trainer.loggers, audit)
+    log_audit(trainer.loggers, job.run_dir, audit, job.uploads)
     Console().print(summary_table(audit, job.run_dir))
     return audit
 

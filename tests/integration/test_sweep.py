@@ -6,6 +6,7 @@ import json
 
 import pytest
 from leaks import leaks, protected
+from wandb_records import records
 
 from cxrguard.audit.record import validate_audit
 from cxrguard.data.phantom import PhantomReader
@@ -66,9 +67,33 @@ def test_each_job_is_an_offline_wandb_run_of_its_own(runs):
     for (directory,) in found:
         assert list(directory.glob("*.wandb"))
         pictures = sorted(directory.rglob("*.png"))
-        samples = {path.read_bytes() for path in (run.dir / directory.parent.parent.name / "samples").glob("step_*.png")}
-        assert len(pictures) == len(samples) == 2
+        job = run.dir / directory.parent.parent.name
+        strips = json.loads((job / "audit.json").read_text())["strips"]
+        mine = {s["images"]["generated"] for s in strips if s["group"] == "canary" and not s["replayed"]}
+        allowed = {path.read_bytes() for path in [*(job / "samples").glob("step_*.png"), *(job / name for name in mine)]}
+        assert pictures and {path.read_bytes() for path in pictures} <= allowed
         assert [path for path in directory.rglob("*") if path.suffix in (".jpg", ".npy", ".html", ".patch", ".py")] == []
+
+
+@pytest.mark.runs("arms")
+def test_wandb_has_the_audit_and_says_that_it_refuses(runs):
+    """Read back from the offline run's own records."""
+    run = runs["arms"]
+    for job in range(4):
+        (directory,) = (run.dir / str(job) / "wandb").glob("offline-run-*")
+        found = records(directory)
+        kinds = {record.WhichOneof("record_type") for record in found}
+        assert {"run", "history", "alert", "artifact"} <= kinds
+        (started,) = [record.run for record in found if record.WhichOneof("record_type") == "run"][:1]
+        assert started.run_group == run.dir.name
+        assert {"seed", "canaries", "guard"} <= {item.key for item in started.config.update}
+        history = [item for r in found if r.WhichOneof("record_type") == "history" for item in r.history.item]
+        logged = {item.key or item.nested_key[0] for item in history}
+        assert {"canaries", "guard/actions", "heldout/loss", "final/extraction_rate"} <= logged
+        (alert,) = [record.alert for record in found if record.WhichOneof("record_type") == "alert"]
+        reasons = json.loads((run.dir / str(job) / "audit.json").read_text())["verdict"]["reasons"]
+        assert alert.text == "\n".join(reasons)
+        assert not list(directory.rglob("report.html")) and not list(directory.rglob("*.safetensors"))
 
 
 @pytest.mark.runs("arms")
