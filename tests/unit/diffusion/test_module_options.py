@@ -71,6 +71,7 @@ def test_a_trained_text_encoder_has_no_dropout(parts: PipelineParts) -> None:
 def test_checkpointing_compiling_and_accumulating_change_nothing(parts: PipelineParts) -> None:
     """Weights equal those of the plain run to the rounding of other orders of summation."""
     copies = [copy.deepcopy(parts) for _ in range(3)]
+    before = state_of(module_of(copy.deepcopy(parts)))
     plain = module_of(parts)
     fit(plain, 2)
     others = [module_of(copies[0], gradient_checkpointing=True), module_of(copies[1], compile=True), module_of(copies[2])]
@@ -80,10 +81,13 @@ def test_checkpointing_compiling_and_accumulating_change_nothing(parts: Pipeline
     fit(others[1], 2)
     trainer_of(2, accumulate_grad_batches=3).fit(others[2], loader(copies[2], batch_size=1))
     expected = state_of(plain)
+    moves = [expected[n] - before[n] for n in expected]
     for other in others:
         got = state_of(other)
         assert got.keys() == expected.keys()
-        assert max(float((got[n] - expected[n]).abs().max()) for n in expected) < 2e-3  # a step of Adam is 1e-2
+        # Of all weights: where a gradient is near 0, Adam makes the rounding of another order of summation as large as a part of a step.
+        difference, moved = (torch.cat([x.flatten() for x in xs]).norm() for xs in ([got[n] - expected[n] for n in got], moves))
+        assert float(difference / moved) < 0.01
     losses = [float(m.losses(next(iter(loader(m.parts))), 0).mean().detach()) for m in (plain, *others)]
     assert losses[1:] == pytest.approx([losses[0]] * 3, rel=1e-3)
 
