@@ -21,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## fine-tune the tiny model on phantoms with canaries, and write outputs/demo/report.html
+demo: $(STAMP) ## fine-tune the tiny model on phantoms with canaries, without a guard and with one: outputs/demo/report.html
 	rm -rf outputs/demo
-	$(BIN)/python train.py -m experiment=demo hydra.sweep.dir=outputs/demo
+	$(BIN)/python train.py -m experiment=demo guard=off,enforce hydra.sweep.dir=outputs/demo
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

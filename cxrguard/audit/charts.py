@@ -41,7 +41,7 @@ def _detector_numbers(points: Sequence[Point], name: str) -> tuple[list[float], 
     return _numbers(flat, "auc")
 
 
-def _style(index: int) -> dict[str, Any]:
+def style_of(index: int) -> dict[str, Any]:
     """The ``index``-th line's looks; from the seventh on its markers are hollow, so that twelve can be told apart in grey."""
     color, style, marker = STYLES[index % len(STYLES)]
     hollow = index // len(STYLES) % 2 == 1
@@ -49,7 +49,8 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": color, "linestyle": style, "marker": marker, "markersize": 5, "markerfacecolor": fill, "linewidth": 1.5}
 
 
-def _dress(axes: Axes, ylabel: str, wide: bool, xlabel: str = "training step") -> None:
+def dress(axes: Axes, ylabel: str, wide: bool, xlabel: str = "training step") -> None:
+    """Labels, grid and legend, as all charts have them."""
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.spines[["top", "right"]].set_visible(False)
@@ -63,7 +64,7 @@ def _dress(axes: Axes, ylabel: str, wide: bool, xlabel: str = "training step") -
         axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), frameon=False, handlelength=3.4, fontsize=9)
 
 
-def _canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
+def canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
     """A figure whose axes lie alike in every chart of that size, so that charts one above the other line up."""
     figure = Figure(figsize=size)
     axes = figure.subplots()
@@ -72,7 +73,7 @@ def _canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """A figure as a data URI, without date, creator or links, so that equal figures give equal bytes."""
     buffer = io.BytesIO()
     bare = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -81,7 +82,7 @@ def _svg(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A label that matplotlib takes as it is: ``$`` starts mathematics there and may fail to parse."""
     short = name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
     return short.replace("$", r"\$").lstrip("_") or "?"
@@ -108,7 +109,7 @@ def _draw_detectors(axes: Axes, curves: Sequence[Point]) -> int:
         steps, values = _detector_numbers(curves, name)
         drawn += len(steps)
         if steps:
-            axes.plot(steps, values, label=_plain(name), **_style(index))
+            axes.plot(steps, values, label=plain(name), **style_of(index))
     return drawn
 
 
@@ -124,15 +125,15 @@ def detector_chart(curves: Sequence[Point], size: tuple[float, float] = WIDE) ->
 
     """
     with mpl.rc_context(RC):
-        figure, axes = _canvas(size)
+        figure, axes = canvas(size)
         if not _draw_outcomes(axes, curves) + _draw_detectors(axes, curves):
             return None
         axes.axhline(0.5, color="#8a94a0", linewidth=0.9, linestyle=(0, (2, 3)))
         axes.annotate("chance (AUC)", (1, 0.5), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                       ha="right", fontsize=8, color="#6b7682")  # fmt: skip
         axes.set_ylim(-0.03, 1.03)
-        _dress(axes, "AUC of detectors; share of prompts", size == WIDE)
-        return _svg(figure)
+        dress(axes, "AUC of detectors; share of prompts", size == WIDE)
+        return svg(figure)
 
 
 def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[float, float] = WIDE) -> str | None:
@@ -143,7 +144,7 @@ def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[f
 
     """
     with mpl.rc_context(RC):
-        figure, axes = _canvas(size)
+        figure, axes = canvas(size)
         drawn = 0
         for label, key, (color, style, marker) in (
             ("training", "train_loss", ("#0072B2", "-", "o")),
@@ -157,8 +158,8 @@ def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[f
             return None
         if base is not None:
             axes.axhline(base, color="#6b7682", linewidth=1.1, linestyle=":", label="held out, base model")
-        _dress(axes, "denoising loss", size == WIDE)
-        return _svg(figure)
+        dress(axes, "denoising loss", size == WIDE)
+        return svg(figure)
 
 
 def _exposures(entry: dict[str, Any]) -> list[Point]:
@@ -168,10 +169,10 @@ def _exposures(entry: dict[str, Any]) -> list[Point]:
 
 def _draw_exposure(axes: Axes, rows: Sequence[Point], name: str, index: int, beside: float) -> None:
     places = [row["repeats"] * beside for row in rows]
-    axes.plot(places, [row["exposure"] for row in rows], label=_plain(name), **_style(index))
+    axes.plot(places, [row["exposure"] for row in rows], label=plain(name), **style_of(index))
     for place, row in zip(places, rows, strict=True):
         if row.get("exposure_ci"):
-            axes.plot([place] * 2, row["exposure_ci"], "-", color=_style(index)["color"], linewidth=1.0, alpha=0.8)
+            axes.plot([place] * 2, row["exposure_ci"], "-", color=style_of(index)["color"], linewidth=1.0, alpha=0.8)
 
 
 def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, float] = WIDE) -> str | None:
@@ -190,7 +191,7 @@ def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, floa
     if len(levels) < 2:
         return None
     with mpl.rc_context(RC):
-        figure, axes = _canvas(size)
+        figure, axes = canvas(size)
         # side by side, or the intervals of several detectors would hide each other
         gap = 0.3 * min(math.log2(high / low) for low, high in pairwise(levels))
         for index, (name, found) in enumerate(rows.items()):
@@ -200,5 +201,5 @@ def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, floa
         axes.set_xticks(levels, [str(level) for level in levels])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        _dress(axes, "mean exposure, bits", size == WIDE, "times an epoch shows the canary")
-        return _svg(figure)
+        dress(axes, "mean exposure, bits", size == WIDE, "times an epoch shows the canary")
+        return svg(figure)

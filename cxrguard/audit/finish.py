@@ -167,6 +167,7 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
                 "quarantined": study.n_quarantined,
                 "duplicates": study.duplicates,
             },
+            "guard": facts.config["guard"]["name"],
             "model": model_name(facts.config["model"]["source"]),
             "n_parameters": facts.n_parameters,
         },

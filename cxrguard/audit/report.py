@@ -88,6 +88,12 @@ class Figures:
         low, high = (self.fig(*path, end, kind=kind) for end in ("0", "1"))
         return Markup('<span class="ci">{} to {}</span>').format(low, high)
 
+    def each(self, *path: str, kind: str = "auto") -> Markup:
+        """All values of a list, small, beside their mean."""
+        values = self.get(*path) or []
+        shown = [self.fig(*path, str(index), kind=kind) for index in range(len(values))]
+        return Markup('<span class="ci">{}</span>').format(Markup(", ").join(shown))
+
     def distinct(self, *path: str) -> Markup:
         """A number, or the different ones of a list (a repeat count each canary would fill the page)."""
         value = self.get(*path)

@@ -8,11 +8,14 @@ from urllib.parse import quote
 
 import yaml
 
+from cxrguard.audit.charts import NARROW
+from cxrguard.audit.compared import JUDGED, compare
 from cxrguard.audit.marker_study import collect_marker_studies
 from cxrguard.audit.pooled import pool
 from cxrguard.audit.record import Audit, directions_of, read_audit
 from cxrguard.audit.report import Figures, environment, render_body, write_report
 from cxrguard.audit.score_table import read_scores
+from cxrguard.audit.trade_off_chart import trade_off_chart
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json, write_json_private, write_private
 
@@ -113,7 +116,8 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     Returns:
         ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``. With
         arms that differ only in their seed also ``pooled``: a list of ``{"overrides", "seeds", "dirs", "detectors", "reason"}``,
-        see :func:`cxrguard.audit.pooled.pool_detector`. With arms whose canaries differ in their marker also ``marker_study``:
+        see :func:`cxrguard.audit.pooled.pool_detector`. With arms of different settings also ``compared``: see
+        :func:`cxrguard.audit.compared.compare`. With arms whose canaries differ in their marker also ``marker_study``:
         a list, see :func:`cxrguard.audit.marker_study.collect_marker_studies`.
 
     Raises:
@@ -125,6 +129,9 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     if not found:
         raise CxrguardError(f"No run under {root}: expected a status.json there, or in its direct subdirectories. Train first.")
     study: dict[str, Any] = {"arms": [_arm(run_dir, root) for run_dir in found]}
+    compared = compare(study["arms"], root)
+    if compared:
+        study["compared"] = compared
     pooled = _pooled(study["arms"], root)
     if pooled:
         study["pooled"] = pooled
@@ -150,6 +157,18 @@ def _rows(study: dict[str, Any], notes: Figures) -> list[Arm]:
         link = f"{quote(arm['dir'])}/report.html" if inside and arm["audit"] else None
         rows.append({**arm, "f": figures, "link": link, "label": arm["dir"] if inside else f"run {index}"})
     return rows
+
+
+def _compared(rows: list[dict[str, Any]], notes: Figures) -> dict[str, Any]:
+    """What the page shows of the settings side by side."""
+    charts = (trade_off_chart(rows), trade_off_chart(rows, NARROW))
+    return {
+        "compared": [row | {"f": _shared_notes(row, notes)} for row in rows],
+        "groups": [(group, group.replace("_", "-")) for group in JUDGED[1:] if any(group in row["replays"] for row in rows)],
+        "fidelity": list(dict.fromkeys(name for row in rows for name in row["fidelity"])),
+        "levels": sorted({level["repeats"] for row in rows for level in row["by_repeats"]}),
+        "trade_off": charts if charts[0] else None,
+    }
 
 
 def write_study(directory: str | Path) -> Path:
@@ -181,6 +200,7 @@ def write_study(directory: str | Path) -> Path:
         "notes": notes,
         "body": body,
         "pooled": [group | {"f": _shared_notes(group, notes)} for group in study.get("pooled", [])],
+        **_compared(study.get("compared", []), notes),
         "marker_studies": [group | {"f": _shared_notes(group, notes)} for group in study.get("marker_study", [])],
     }
     return write_private(root / "report.html", environment().get_template("study.html.j2").render(context))
