@@ -49,10 +49,11 @@ def compare(arms: Sequence[Arm], root: Path) -> list[dict[str, Any]]:
         None at all with fewer than two settings. Of each: ``label`` (what it does not share with the others), ``overrides``, ``guard``,
         ``seeds``, ``dirs``; ``extraction`` (canaries: ``n, hits, rate, ci``), ``by_repeats`` (the same by repeats), ``replays``
         (by group, own and any training image, in all samples of a prompt); ``heldout_loss``, ``learning_kept``, ``seconds``,
-        ``time_ratio``, and ``fidelity`` by name (each ``mean, by_seed, reason``, see :func:`over_seeds`). ``learning_kept`` is
-        (L_base − L) / (L_base − min L_off), L the held-out denoising loss, its minimum over the steps of the unguarded run of the
-        same seed: 1 is as good as that one ever was, 0 has learned nothing. ``time_ratio`` is the whole run's seconds over those of
-        the unguarded run.
+        ``time_ratio``, ``train_time_ratio``, and ``fidelity`` by name (each ``mean, by_seed, reason``, see :func:`over_seeds`).
+        ``learning_kept`` is (L_base − L) / (L_base − min L_off), L the held-out denoising loss, its minimum over the steps of the
+        unguarded run of the same seed: 1 is as good as that one ever was, 0 has learned nothing. ``time_ratio`` is the whole run's
+        seconds over those of the unguarded run, ``train_time_ratio`` that of the training with its guard, without probes and audit:
+        where prompts are sanitized the audit tries two wordings of each.
 
     """
     groups: dict[frozenset[str], dict[str, Arm]] = {}
@@ -124,7 +125,10 @@ def _learned(found: dict[str, Arm], off: dict[str, Arm]) -> dict[str, Any]:
         "heldout_loss": over_seeds([arm["audit"]["fidelity"]["heldout_loss"] for arm in found.values()]),
         "learning_kept": over_seeds([learning_kept(audit, of) for audit, of in pairs.values()], missing),
         "seconds": over_seeds([arm["audit"]["seconds"]["total"] for arm in found.values()]),
-        "time_ratio": over_seeds([_ratio(audit["seconds"]["total"], of["seconds"]["total"]) for audit, of in pairs.values()], missing),
+        **{
+            name: over_seeds([_ratio(audit["seconds"][part], of["seconds"][part]) for audit, of in pairs.values()], missing)
+            for name, part in (("time_ratio", "total"), ("train_time_ratio", "train"))
+        },
     }
 
 

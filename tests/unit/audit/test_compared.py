@@ -77,6 +77,7 @@ def test_learning_and_time_are_held_against_the_unguarded_run_of_the_same_seed(s
     assert off["learning_kept"]["by_seed"] == pytest.approx([0.4 / 0.6, 0.4 / 0.5])
     assert enforce["learning_kept"]["mean"] == pytest.approx((0.5 / 0.6 + 1) / 2) and enforce["learning_kept"]["reason"] is None
     assert enforce["time_ratio"]["mean"] == pytest.approx(1.1) and off["time_ratio"]["mean"] == 1
+    assert enforce["train_time_ratio"]["mean"] == 1 and enforce["train_time_ratio"]["by_seed"] == [1, 1]
 
 
 def test_without_an_unguarded_run_there_is_no_learning_kept(sweep: Path, audit: Audit) -> None:
