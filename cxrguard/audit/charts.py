@@ -41,7 +41,7 @@ def _detector_numbers(points: Sequence[Point], name: str) -> tuple[list[float], 
     return _numbers(flat, "auc")
 
 
-def _style(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """The ``index``-th line's looks; from the seventh on its markers are hollow, so that twelve can be told apart in grey."""
     color, style, marker = STYLES[index % len(STYLES)]
     hollow = index // len(STYLES) % 2 == 1
@@ -72,7 +72,7 @@ def _canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """A figure as a data URI, without date, creator or links, so that equal figures give equal bytes."""
     buffer = io.BytesIO()
     bare = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -81,9 +81,9 @@ def _svg(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _plain(name: str) -> str:
+def plain(name: str, longest: int = MAX_LABEL) -> str:
     """A label that matplotlib takes as it is: ``$`` starts mathematics there and may fail to parse."""
-    short = name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$").lstrip("_") or "?"
 
 
@@ -108,7 +108,7 @@ def _draw_detectors(axes: Axes, curves: Sequence[Point]) -> int:
         steps, values = _detector_numbers(curves, name)
         drawn += len(steps)
         if steps:
-            axes.plot(steps, values, label=_plain(name), **_style(index))
+            axes.plot(steps, values, label=plain(name), **line_style(index))
     return drawn
 
 
@@ -132,7 +132,7 @@ def detector_chart(curves: Sequence[Point], size: tuple[float, float] = WIDE) ->
                       ha="right", fontsize=8, color="#6b7682")  # fmt: skip
         axes.set_ylim(-0.03, 1.03)
         _dress(axes, "AUC of detectors; share of prompts", size == WIDE)
-        return _svg(figure)
+        return svg(figure)
 
 
 def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[float, float] = WIDE) -> str | None:
@@ -158,7 +158,7 @@ def loss_chart(curves: Sequence[Point], base: float | None = None, size: tuple[f
         if base is not None:
             axes.axhline(base, color="#6b7682", linewidth=1.1, linestyle=":", label="held out, base model")
         _dress(axes, "denoising loss", size == WIDE)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _exposures(entry: dict[str, Any]) -> list[Point]:
@@ -168,10 +168,10 @@ def _exposures(entry: dict[str, Any]) -> list[Point]:
 
 def _draw_exposure(axes: Axes, rows: Sequence[Point], name: str, index: int, beside: float) -> None:
     places = [row["repeats"] * beside for row in rows]
-    axes.plot(places, [row["exposure"] for row in rows], label=_plain(name), **_style(index))
+    axes.plot(places, [row["exposure"] for row in rows], label=plain(name), **line_style(index))
     for place, row in zip(places, rows, strict=True):
         if row.get("exposure_ci"):
-            axes.plot([place] * 2, row["exposure_ci"], "-", color=_style(index)["color"], linewidth=1.0, alpha=0.8)
+            axes.plot([place] * 2, row["exposure_ci"], "-", color=line_style(index)["color"], linewidth=1.0, alpha=0.8)
 
 
 def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, float] = WIDE) -> str | None:
@@ -201,4 +201,4 @@ def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, floa
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         _dress(axes, "mean exposure, bits", size == WIDE, "times an epoch shows the canary")
-        return _svg(figure)
+        return svg(figure)
