@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from cxrguard.errors import CxrguardError, ResidualMarkerError
+from cxrguard.progress import progress_of
 from cxrguard.sanitizer.cache import Edits, Outcome, OutcomeCache, fingerprint
 from cxrguard.sanitizer.component import create_deid_sanitizer, read_settings  # noqa: F401  (registers without the entry point)
 from cxrguard.sanitizer.markers import Markers, scan
@@ -120,8 +121,9 @@ class PromptSanitizer:
         """
         found = ((prompt, scan(prompt, self._core.conventions)) for prompt in dict.fromkeys(prompts) if prompt not in self._memory)
         todo = [(prompt, markers) for prompt, markers in found if self._every_prompt or markers.spans]
-        for start in range(0, len(todo), _CHUNK):
-            self._learn(dict(todo[start : start + _CHUNK]))
+        with progress_of("sanitizing prompts", len(todo)) as advance:
+            for start in range(0, len(todo), _CHUNK):
+                self._learn(dict(todo[start : start + _CHUNK]), advance)
         # What is not known holds no marker and nothing else that could be changed.
         known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, Markers()) for prompt in prompts]
         self._check(known)
@@ -131,30 +133,32 @@ class PromptSanitizer:
         """Let go of the prompts that were computed; a later call computes them again."""
         self._memory.clear()
 
-    def _learn(self, prompts: dict[str, Markers]) -> None:
+    def _learn(self, prompts: dict[str, Markers], advance: Callable[[int], None]) -> None:
         found = self._cache.get(list(prompts)) if self._cache else {}
-        computed = self._compute([prompt for prompt in prompts if prompt not in found])
+        advance(len(found))
+        computed = self._compute([prompt for prompt in prompts if prompt not in found], advance)
         if self._cache:
             self._cache.put(computed)
         for prompt, outcome in (found | computed).items():
             # Counted anew even for what was kept on disk: no marker gets past by way of a file.
             self._memory[prompt] = _Known(outcome, self._core.residual(outcome.text), prompts[prompt])
 
-    def _compute(self, prompts: list[str]) -> dict[str, Outcome]:
+    def _compute(self, prompts: list[str], advance: Callable[[int], None]) -> dict[str, Outcome]:
         if self.action == "off" and not self._every_prompt:
+            advance(len(prompts))
             return {prompt: Outcome(prompt, "unchanged", []) for prompt in prompts}
         tame = [prompt for prompt in prompts if len(prompt) <= _MAX_CHARS and not _HOSTILE.search(prompt)]
         nlp = self._pipeline()
         with nlp.memory_zone():  # what spaCy keeps of the texts goes with it
-            docs = nlp.pipe(tame)
-            outcomes = {
-                prompt: Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits)
-                for prompt, doc in zip(tame, docs, strict=True)
-            }
+            outcomes = {}
+            for prompt, doc in zip(tame, nlp.pipe(tame), strict=True):
+                outcomes[prompt] = Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits)
+                advance(1)
         for prompt in prompts:
             if prompt not in outcomes:
                 result = self._core.sanitize(prompt)
                 outcomes[prompt] = Outcome(result.text, result.status, [edit.as_dict() for edit in result.edits])
+                advance(1)
         return outcomes
 
     def _pipeline(self) -> Language:
