@@ -74,6 +74,6 @@ def _draw_events(axes: Axes, single: Sequence[tuple[str, float]], kinds: Sequenc
         marker = STYLES[row % len(STYLES)][2]
         axes.plot([step for of, step in single if of == kind], [row] * sum(of == kind for of, _ in single), marker, color="#111111", ms=7)
     axes.set_yticks(range(len(kinds)), [plain(kind, 16) for kind in kinds])
-    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_ylim(max(len(kinds), 1) - 0.5, -0.5)
     axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from cxrguard.sanitizer.pipeline import TextSanitizer
 # prompt takes the same function without a tokenizer.
 _HOSTILE = re.compile(r"(?:[^\w\s]|_){16}|\S{100}|[\ud800-\udfff]")
 _MAX_CHARS = 10_000
-_CHUNK = 10_000  # prompts between two writes to the cache, so that an ended run keeps what it did
+_CHUNK = 2_000  # prompts between two writes to the cache, so that an ended run keeps what it did
 _STATUSES = ("edited", "emptied", "refused")
 _POSITIONS_SHOWN = 10
 
@@ -123,7 +123,9 @@ class PromptSanitizer:
         todo = [(prompt, markers) for prompt, markers in found if self._every_prompt or markers.spans]
         with progress_of("sanitizing prompts", len(todo)) as advance:
             for start in range(0, len(todo), _CHUNK):
-                self._learn(dict(todo[start : start + _CHUNK]), advance)
+                some = dict(todo[start : start + _CHUNK])
+                self._learn(some)
+                advance(len(some))
         # What is not known holds no marker and nothing else that could be changed.
         known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, Markers()) for prompt in prompts]
         self._check(known)
@@ -133,32 +135,30 @@ class PromptSanitizer:
         """Let go of the prompts that were computed; a later call computes them again."""
         self._memory.clear()
 
-    def _learn(self, prompts: dict[str, Markers], advance: Callable[[int], None]) -> None:
+    def _learn(self, prompts: dict[str, Markers]) -> None:
         found = self._cache.get(list(prompts)) if self._cache else {}
-        advance(len(found))
-        computed = self._compute([prompt for prompt in prompts if prompt not in found], advance)
+        computed = self._compute([prompt for prompt in prompts if prompt not in found])
         if self._cache:
             self._cache.put(computed)
         for prompt, outcome in (found | computed).items():
             # Counted anew even for what was kept on disk: no marker gets past by way of a file.
             self._memory[prompt] = _Known(outcome, self._core.residual(outcome.text), prompts[prompt])
 
-    def _compute(self, prompts: list[str], advance: Callable[[int], None]) -> dict[str, Outcome]:
+    def _compute(self, prompts: list[str]) -> dict[str, Outcome]:
         if self.action == "off" and not self._every_prompt:
-            advance(len(prompts))
             return {prompt: Outcome(prompt, "unchanged", []) for prompt in prompts}
         tame = [prompt for prompt in prompts if len(prompt) <= _MAX_CHARS and not _HOSTILE.search(prompt)]
         nlp = self._pipeline()
         with nlp.memory_zone():  # what spaCy keeps of the texts goes with it
-            outcomes = {}
-            for prompt, doc in zip(tame, nlp.pipe(tame), strict=True):
-                outcomes[prompt] = Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits)
-                advance(1)
+            docs = nlp.pipe(tame)
+            outcomes = {
+                prompt: Outcome(doc._.sanitized, doc._.sanitizer_status, doc._.sanitizer_edits)
+                for prompt, doc in zip(tame, docs, strict=True)
+            }
         for prompt in prompts:
             if prompt not in outcomes:
                 result = self._core.sanitize(prompt)
                 outcomes[prompt] = Outcome(result.text, result.status, [edit.as_dict() for edit in result.edits])
-                advance(1)
         return outcomes
 
     def _pipeline(self) -> Language:
