@@ -19,13 +19,14 @@ from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
 from callbacks.checks import check_probes, check_setting, check_strategy
 from callbacks.guard import GuardCallback
 from callbacks.keep_metrics import KeepMetrics
-from callbacks.probe import ProbeCallback, seen_by
+from callbacks.probe import ProbeCallback, by_level, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
 from callbacks.steering import SteeringCallback
 from callbacks.stop import StopOnSignal, StoppedError
 from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
+from cxrguard.audit.explain import ReportSettings
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.inference_mitigations import InferencePlan
@@ -43,6 +44,8 @@ from cxrguard.diffusion.trainable import check_asked
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
 from cxrguard.probes.batch import Probe, needs
+
+SANITIZER_COUNTS = ("prompts", "edited", "emptied", "refused", "residual_markers")
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def prepare(job: Job) -> Fit:
     """Load, encode, train the base stage, and find out before the fit what would fail after it."""
     config = job.config
     check_strategy(config["trainer"]["strategy"])
+    ReportSettings.of(config)
     device = choose_device(str(config["trainer"]["accelerator"]))
     for part in ("unet", "text_encoder"):  # now: encoding a large data set takes hours
         check_asked(config["model"]["module"][part], f"model.module.{part}")
@@ -273,9 +277,18 @@ def _accelerator(job: Job) -> str:
     return "cpu" if choose_device(str(job.config["trainer"]["accelerator"])) == "cpu" else "gpu"
 
 
-def _log_final(loggers: list[Any], audit: dict[str, Any]) -> None:
+def final_metrics(audit: dict[str, Any]) -> dict[str, Any]:
+    """The audit's figures for every logger; none of them is a time, so that a second audit of the same weights says the same."""
     final = {"final/extraction_rate": audit["canaries"]["extraction_rate"], "final/spillover_rate": audit["controls"]["spillover_rate"]}
-    final |= {f"final/auc/{name}": entry["auc"] for name, entry in audit["detectors"].items()}
+    final |= by_level("final/extraction_rate", {str(row["repeats"]): row["extraction_rate"] for row in audit["canaries"]["by_repeats"]})
+    for name, entry in audit["detectors"].items():
+        final |= {f"final/auc/{name}": entry["auc"], f"final/tpr_at_1pct_fpr/{name}": entry["tpr_at_1pct_fpr"]}
+        final |= by_level(f"final/exposure/{name}", {str(row["repeats"]): row["exposure"] for row in entry.get("by_repeats") or []})
+    return final | {f"final/sanitizer/{name}": audit["sanitizer"][name] for name in SANITIZER_COUNTS}
+
+
+def _log_final(loggers: list[Any], audit: dict[str, Any]) -> None:
+    final = final_metrics(audit)
     for logger in loggers:
         logger.log_metrics({name: value for name, value in final.items() if value is not None}, step=audit["steps"])
         logger.finalize("success")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class ProbeCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The base model is judged too: it is what every later figure is held against."""
+        self._start = time.perf_counter()
         if trainer.global_step == 0:
             self._probe(trainer, pl_module)
 
@@ -87,6 +88,13 @@ class ProbeCallback(pl.Callback):
         self.curves.append(row)
         trainer.strategy.barrier("probes")
         self.seconds += time.perf_counter() - start
+        self._report_cost(trainer)
+
+    def _report_cost(self, trainer: pl.Trainer) -> None:
+        """Seconds that probing has taken in this process, and their share of the time since it began to train."""
+        share = self.seconds / max(time.perf_counter() - self._start, 1e-9)
+        for logger in trainer.loggers:
+            logger.log_metrics({"probes/seconds": self.seconds, "probes/share_of_time": share}, step=trainer.global_step)
 
     def _train_loss(self, trainer: pl.Trainer) -> float | None:
         """The mean since the last round, over all processes."""
@@ -148,13 +156,26 @@ class ProbeCallback(pl.Callback):
     def _report(self, trainer: pl.Trainer, row: dict[str, Any], canaries: Generated) -> None:
         metrics = {f"memorization/{k}": row[k] for k in ("extraction_rate", "spillover_rate") if row[k] is not None}
         metrics["heldout/loss"] = row["heldout_loss"]
+        metrics |= by_level("memorization/extraction_rate", rates_by_repeats(row["extracted"], row["repeats"]))
         for name, values in row["detectors"].items():
-            metrics |= {f"detector/{name}/{k}": v for k, v in values.items() if v is not None}
+            metrics |= {f"detector/{name}/{k}": v for k, v in values.items() if isinstance(v, float)}
+            metrics |= by_level(f"exposure/{name}", values["exposure_by_repeats"])
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=row["step"])
         save_grid(canaries.pixels[:, 0], self._samples_dir / f"step_{row['step']:06d}.png")
         log_images(trainer.loggers, "samples", to_grid(without_replays(canaries)), row["step"])
         trainer.progress_bar_metrics["extracted"] = row["extraction_rate"]
+
+
+def rates_by_repeats(extracted: Sequence[int], repeats: Sequence[int]) -> dict[str, float]:
+    """The share of canaries that came back, by how often an epoch shows them."""
+    hits = {level: [hit for hit, of in zip(extracted, repeats, strict=True) if of == level] for level in sorted(set(repeats))}
+    return {str(level): sum(found) / len(found) for level, found in hits.items()}
+
+
+def by_level(name: str, values: Mapping[str, float | None]) -> dict[str, float]:
+    """A metric for each level of repeats: ``name/repeats_8``."""
+    return {f"{name}/repeats_{level}": value for level, value in values.items() if value is not None}
 
 
 def seen_by(evaluator: Evaluator, module: DiffusionModule) -> Evaluator:

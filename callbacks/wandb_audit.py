@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 
+from cxrguard.audit.report import render_report
 from cxrguard.audit.score_table import NAME as SCORES
 
 FILES = ("audit.json", "MODEL_CARD.md")
@@ -41,8 +42,13 @@ def _log(run: Any, run_dir: Path, audit: dict[str, Any], uploads: Uploads) -> No
 
     passed = bool(audit["verdict"]["pass"])
     run.summary.update({"verdict": "pass" if passed else "refused", "reasons": audit["verdict"]["reasons"]})
-    run.log({"canaries": _canaries(run_dir, audit, uploads.images), "guard/actions": _actions(audit)})
-    run.log_artifact(_artifact("audit", run_dir, [*FILES, "report.html"] if uploads.images else FILES))
+    run.summary.update({f"seconds/{name}": seconds for name, seconds in audit["seconds"].items()})
+    run.log({"canaries": _canaries(run_dir, audit, uploads.images), "guard/actions": _actions(audit), "words": _words(audit)})
+    artifact = _artifact("audit", run_dir, FILES)
+    if uploads.images:
+        with artifact.new_file("report.html", mode="w", encoding="utf-8") as file:
+            file.write(render_report(run_dir, show_prompts=False))  # report text stays, whatever the local page shows
+    run.log_artifact(artifact)
     if uploads.model and passed:
         model = wandb.Artifact(f"pipeline-{run.id}", type="model")
         model.add_dir(str(run_dir / "pipeline"))
@@ -73,6 +79,17 @@ def _canaries(run_dir: Path, audit: dict[str, Any], images: bool) -> Any:
         strip = shown.get(row["hash"])
         picture = wandb.Image(str(run_dir / strip["images"]["generated"])) if strip else None
         table.add_data(*(_cell(row[name]) for name in columns), picture)
+    return table
+
+
+def _words(audit: dict[str, Any]) -> Any:
+    """The words of the audit, which holds only those that enough patients share."""
+    import wandb
+
+    columns = ["rank", "word", "marker", "patients", "contribution", "canaries", "others"]
+    table = wandb.Table(columns=columns)
+    for row in (audit.get("words") or {}).get("top") or []:
+        table.add_data(*(row[name] for name in columns))
     return table
 
 

@@ -41,7 +41,7 @@ def _detector_numbers(points: Sequence[Point], name: str) -> tuple[list[float], 
     return _numbers(flat, "auc")
 
 
-def style_of(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """The ``index``-th line's looks; from the seventh on its markers are hollow, so that twelve can be told apart in grey."""
     color, style, marker = STYLES[index % len(STYLES)]
     hollow = index // len(STYLES) % 2 == 1
@@ -82,9 +82,9 @@ def svg(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def plain(name: str) -> str:
+def plain(name: str, longest: int = MAX_LABEL) -> str:
     """A label that matplotlib takes as it is: ``$`` starts mathematics there and may fail to parse."""
-    short = name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$").lstrip("_") or "?"
 
 
@@ -109,7 +109,7 @@ def _draw_detectors(axes: Axes, curves: Sequence[Point]) -> int:
         steps, values = _detector_numbers(curves, name)
         drawn += len(steps)
         if steps:
-            axes.plot(steps, values, label=plain(name), **style_of(index))
+            axes.plot(steps, values, label=plain(name), **line_style(index))
     return drawn
 
 
@@ -169,10 +169,10 @@ def _exposures(entry: dict[str, Any]) -> list[Point]:
 
 def _draw_exposure(axes: Axes, rows: Sequence[Point], name: str, index: int, beside: float) -> None:
     places = [row["repeats"] * beside for row in rows]
-    axes.plot(places, [row["exposure"] for row in rows], label=plain(name), **style_of(index))
+    axes.plot(places, [row["exposure"] for row in rows], label=plain(name), **line_style(index))
     for place, row in zip(places, rows, strict=True):
         if row.get("exposure_ci"):
-            axes.plot([place] * 2, row["exposure_ci"], "-", color=style_of(index)["color"], linewidth=1.0, alpha=0.8)
+            axes.plot([place] * 2, row["exposure_ci"], "-", color=line_style(index)["color"], linewidth=1.0, alpha=0.8)
 
 
 def exposure_chart(detectors: dict[str, dict[str, Any]], size: tuple[float, float] = WIDE) -> str | None:

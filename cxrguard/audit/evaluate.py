@@ -12,14 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxrguard.audit.detectors import LOW_FPR
+from cxrguard.audit.exposure import exposure
 from cxrguard.audit.extraction import Replays, chance_rate, find_replays, nearest, replay_threshold
 from cxrguard.audit.groups import Judged
+from cxrguard.audit.statistics import oriented, roc_auc, tpr_at_fpr
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.encoding import decode_latents, encode_prompts
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.diffusion.sampling import Sampler
 from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.probes.batch import Probe
+from cxrguard.progress import progress_of
 from cxrguard.randomness import normal
 
 SPACES = ("pixels", "latents")
@@ -77,7 +81,8 @@ class Evaluator:
         self.base = base
         self.parts, self.judged, self.sampler, self.seed, self.batch_size = parts, judged, sampler, seed, batch_size
         null, training = judged.references.null, judged.references.training
-        distances = {space: nearest(null[space], training[space])[0] for space in SPACES}
+        with progress_of("replay thresholds: held-out images", sum(len(null[space]) for space in SPACES)) as advance:
+            distances = {space: nearest(null[space], training[space], on_part=advance)[0] for space in SPACES}
         # A copy of a training image under another patient's name would make the threshold 0, and every replay unseen. Only
         # pixels show it exactly: latents of equal images differ by rounding.
         real = distances["pixels"] > 0
@@ -177,9 +182,21 @@ def _check_finite(latents: Tensor) -> None:
 
 
 def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[str, Any]:
-    """Canaries against controls at one point of the schedule: raw scores' AUC with nothing assumed about replay."""
-    from cxrguard.audit.statistics import roc_auc
+    """Canaries against controls at one point of the schedule, with nothing assumed about replay.
 
+    Returns:
+        ``auc``; ``tpr_at_1pct_fpr``, None with fewer than 100 controls; ``exposure_by_repeats``, the canaries' mean bits at each level of
+        repeats; the mean scores.
+
+    """
     canaries, controls = (evaluator.score(denoiser, probe, name) for name in ("canaries", "controls"))
     direction: Any = probe.direction
-    return {"auc": roc_auc(canaries, controls, direction), "canary_mean": float(canaries.mean()), "control_mean": float(controls.mean())}
+    bits = exposure(oriented(canaries, direction), oriented(controls, direction))
+    repeats = np.asarray(evaluator.judged.groups["canaries"].repeats)
+    return {
+        "auc": roc_auc(canaries, controls, direction),
+        "tpr_at_1pct_fpr": tpr_at_fpr(canaries, controls, LOW_FPR, direction),
+        "exposure_by_repeats": {str(level): float(bits[repeats == level].mean()) for level in np.unique(repeats).tolist()},
+        "canary_mean": float(canaries.mean()),
+        "control_mean": float(controls.mean()),
+    }

@@ -1,4 +1,4 @@
-"""Pictures on disk: grids of generated images, and the strips original | generated | nearest for the local report."""
+"""Evidence on disk: grids of generated images; for the local report the strips original | generated | nearest, and prompts if asked for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from cxrguard.audit.evaluate import Evaluator, Generated
-from cxrguard.files import write_private
+from cxrguard.audit.record import PROMPTS
+from cxrguard.data.prepare import Study
+from cxrguard.files import write_json_private, write_private
 from cxrguard.pseudonym import pseudonym
+from cxrguard.randomness import numpy_generator
 
+SANITIZER_EXAMPLES = 12
 _LABEL = {"canaries": "canary", "controls": "control", "members": "member"}
 
 
@@ -92,3 +96,14 @@ def _write_images(images: dict[str, Tensor], run_dir: Path, stem: str) -> dict[s
     for kind, image in images.items():
         write_private(run_dir / paths[kind], png_bytes(to_uint8(image)))
     return paths
+
+
+def write_prompts(run_dir: Path, strips: list[dict[str, Any]], study: Study, key: bytes, seed: int) -> Path:
+    """Write :data:`PROMPTS`: both wordings of the strips' prompts by pseudonym, and some of the sanitizer's edits of ordinary prompts."""
+    groups = (study.canaries, study.controls, study.members)
+    wordings = {pseudonym(key, p.record.prompt): [p.record.prompt, p.sanitized] for group in groups for p in group}
+    edited = [[p.record.prompt, p.sanitized] for p in study.members if p.sanitized != p.record.prompt]
+    chosen = sorted(numpy_generator("sanitizer-examples", seed).permutation(len(edited))[:SANITIZER_EXAMPLES].tolist())
+    shown = {strip["hash"]: wordings[strip["hash"]] for strip in strips if strip["hash"] in wordings}
+    (run_dir / PROMPTS).parent.mkdir(mode=0o700, exist_ok=True)
+    return write_json_private(run_dir / PROMPTS, {"strips": shown, "sanitizer": [edited[i] for i in chosen]})

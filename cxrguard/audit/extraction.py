@@ -6,6 +6,7 @@ threshold never comes from generated images: a leaking model would raise it (see
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,10 @@ MIN_NULL = 100
 
 
 def nearest(
-    samples: Float[Tensor, "n d"] | Rows, training: Float[Tensor, "m d"] | Rows, chunk: int = 512
+    samples: Float[Tensor, "n d"] | Rows,
+    training: Float[Tensor, "m d"] | Rows,
+    chunk: int = 512,
+    on_part: Callable[[int], None] | None = None,
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """Mean squared distance to the nearest training image, and which it is, the first of equally near ones.
 
@@ -28,6 +32,7 @@ def nearest(
         samples: flattened float images or latents, ``[N, D]``; integers are refused, since their differences wrap around.
         training: the training images in the same space, ``[M, D]``.
         chunk: samples at once.
+        on_part: hears how many samples are newly done.
 
     Raises:
         TypeError: the inputs are not floating point.
@@ -36,7 +41,11 @@ def nearest(
     """
     if len(training) == 0:
         raise ValueError("no training image to be nearest to")
-    parts = [_nearest_of_part(part, training) for part in samples.split(min(chunk, block_rows(samples)))]
+    parts = []
+    for part in samples.split(min(chunk, block_rows(samples))):
+        parts.append(_nearest_of_part(part, training))
+        if on_part:
+            on_part(len(part))
     if not parts:
         return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     distance = torch.cat([values for values, _ in parts]).square() / samples.shape[1]

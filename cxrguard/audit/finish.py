@@ -15,12 +15,13 @@ from typing import Any
 from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
 from cxrguard.audit.evaluate import Evaluator
-from cxrguard.audit.evidence import save_grid, write_strips
+from cxrguard.audit.evidence import save_grid, write_prompts, write_strips
+from cxrguard.audit.explain import ReportSettings, explain
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
 from cxrguard.audit.onset import forecast_of
-from cxrguard.audit.record import SCHEMA, validate_audit, verdict
+from cxrguard.audit.record import PROMPTS, SCHEMA, validate_audit, verdict
 from cxrguard.audit.replication import Replication
 from cxrguard.audit.report import write_report
 from cxrguard.audit.score_table import write_scores
@@ -101,16 +102,18 @@ def finish_run(
             scores |= replication.score(evaluator, denoiser, list(plan), advance)
         detectors += replication.detectors(evaluator)
     judged = judge(evaluator, generated, scores, detectors, study, k, seed)
+    settings = ReportSettings.of(facts.config)
+    judged |= explain(evaluator, denoiser, settings)
     judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes) if inference else None
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():
         save_grid(result.pixels[:32, 0], run_dir / "samples" / f"final_{name}.png")
-    strips = []
-    if facts.config["report"]["show_images"]:
-        strips = write_strips(evaluator, shown, run_dir, load_key())
-    seconds_probes = facts.seconds_probes + time.perf_counter() - start
-    audit = _header(facts, study, seconds_probes, run_dir) | judged | _rest(facts, study, strips)
+    strips = write_strips(evaluator, shown, run_dir, load_key()) if settings.show_images else []
+    (run_dir / PROMPTS).unlink(missing_ok=True)  # of an earlier audit that was asked for them
+    if settings.show_prompts:
+        write_prompts(run_dir, strips, study, load_key(), seed)
+    audit = _header(facts, study, time.perf_counter() - start, run_dir) | judged | _rest(facts, study, strips)
     audit["verdict"] = verdict(audit)
     audit["seconds"]["total"] = time.perf_counter() - facts.start
     validate_audit(audit)
@@ -151,7 +154,7 @@ def config_hash(config: dict[str, Any], run_dir: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path) -> dict[str, Any]:
+def _header(facts: RunFacts, study: Study, seconds_final: float, run_dir: Path) -> dict[str, Any]:
     shown = without_paths(facts.config)
     return {
         "schema": SCHEMA,
@@ -175,7 +178,13 @@ def _header(facts: RunFacts, study: Study, seconds_probes: float, run_dir: Path)
         "versions": _versions(),
         "seed": facts.config["seed"],
         "steps": facts.steps,
-        "seconds": {"train": facts.seconds_train, "probes": seconds_probes, "total": 0.0},
+        "seconds": {
+            "train": facts.seconds_train,
+            "probes": facts.seconds_probes + seconds_final,
+            "rounds": facts.seconds_probes,
+            "final": seconds_final,
+            "total": 0.0,
+        },
         "weights": facts.weights,
     }
 
@@ -212,6 +221,9 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "inference_mitigations": "not asked for (mitigation=inference)",
+            "words.top.*.canaries": "in no canary's prompt",
+            "words.top.*.others": "in canaries' prompts alone",
+            "words.top.*.contribution_ci": "of a single patient",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
         },
     }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrguard.audit.detectors import Scored, by_repeats, describe, outcome
+from cxrguard.audit.roc import roc_curve
 
 CONTROLS = ("controls", "prompt_controls")
 Scores = NDArray[np.float64]
@@ -68,6 +69,7 @@ def _judge(outcomes: Outcomes, scores: dict[str, Scores], detector: Detector, se
     names = np.asarray(outcomes.subjects["canaries"], dtype=object)
     positives = Scored.of(scores["canaries"][replayed], list(names[replayed]))
     entry = describe(positives, quiet, direction, detector.evals_per_prompt, seed)
+    entry["roc"] = roc_curve(positives, quiet, direction, seed)
     entry |= by_repeats(scores["canaries"], replayed, outcomes.repeats, list(names), quiet, controls, direction, seed)
     groups = [(s, outcomes.alike[name], outcomes.subjects[name]) for name, s in scores.items()]
     entry["outcome"] = outcome(groups, direction, seed, outcomes.alike_draws)

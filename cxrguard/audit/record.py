@@ -16,6 +16,7 @@ from cxrguard.files import read_json
 
 SCHEMA = 1
 Audit = dict[str, Any]
+PROMPTS = "evidence/prompts.json"  # report text for the local report alone; there only with report.show_prompts=true
 DETECTABLE = 0.9  # share of canaries that must be recognisable for "not extracted" to mean anything
 
 REQUIRED: dict[str, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page from ``audit.json``, for the board. It shows images, never prompts."""
+"""``report.html``: one self-contained page from ``audit.json``, for the board. It shows images, and prompts only where the run was to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from markupsafe import Markup, escape
 
 from cxrguard.audit.actions import events, held_back
 from cxrguard.audit.charts import NARROW, WIDE, detector_chart, exposure_chart, loss_chart
-from cxrguard.audit.record import Audit, lookup, null_reason, read_audit, replication_note
-from cxrguard.files import write_private
+from cxrguard.audit.record import PROMPTS, Audit, lookup, null_reason, read_audit, replication_note
+from cxrguard.audit.roc_chart import roc_chart
+from cxrguard.audit.timeline_chart import timeline_chart
+from cxrguard.files import read_json, write_private
 
 DASH = "–"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_IMAGE_BYTES = 2_000_000
 GROUPS = (("canaries", "Canaries"), ("members", "Ordinary members"), ("controls", "Controls"))
 SPACES = (("pixels", "pixels"), ("latents", "latents"))
+MARKER_GROUPS = (("canaries", "Canaries"), ("controls", "Controls"), ("members", "Ordinary members"))
 
 
 def format_number(value: Any, kind: str = "auto") -> str:
@@ -144,11 +147,14 @@ def _charts(audit: Audit) -> dict[str, tuple[str, str] | None]:
     """Each chart for a wide and a narrow screen."""
     curves = audit.get("curves") or []
     # A round may look at fewer held-out images than the final figures: its own start is what it is held against.
+    steps = float(audit["steps"] or 0)
     base = curves[0]["heldout_loss"] if curves and curves[0]["step"] == 0 else lookup(audit, "fidelity.heldout_loss_base")
     pairs = {
         "detectors": (detector_chart(curves, WIDE), detector_chart(curves, NARROW)),
         "exposure": (exposure_chart(audit["detectors"], WIDE), exposure_chart(audit["detectors"], NARROW)),
         "losses": (loss_chart(curves, base, WIDE), loss_chart(curves, base, NARROW)),
+        "roc": (roc_chart(audit["detectors"], WIDE), roc_chart(audit["detectors"], NARROW)),
+        "timeline": (timeline_chart(audit["actions"], curves, steps, WIDE), timeline_chart(audit["actions"], curves, steps, NARROW)),
     }
     return {name: (wide, narrow) if wide and narrow else None for name, (wide, narrow) in pairs.items()}
 
@@ -174,7 +180,13 @@ def environment() -> Environment:
     return env
 
 
-def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, Any]:
+def read_prompts(run_dir: Path) -> dict[str, Any]:
+    """The report text that the run was asked to show: ``strips`` by pseudonym and ``sanitizer`` as pairs of wordings, both often empty."""
+    shown = read_json(run_dir / PROMPTS) if (run_dir / PROMPTS).is_file() else {}
+    return {"strips": shown.get("strips") or {}, "sanitizer": shown.get("sanitizer") or []}
+
+
+def report_context(audit: Audit, run_dir: Path, prefix: str = "n", show_prompts: bool = True) -> dict[str, Any]:
     """What the report's body needs, for one run."""
     figures = Figures(audit, prefix)
     return {
@@ -182,6 +194,8 @@ def report_context(audit: Audit, run_dir: Path, prefix: str = "n") -> dict[str, 
         "f": figures,
         "fig": figures.fig,
         "strips": _strips(audit, run_dir),
+        "prompts": read_prompts(run_dir) if show_prompts else {"strips": {}, "sanitizer": []},
+        "markers_in": MARKER_GROUPS,
         "extraction_rows": _extraction_rows(audit),
         "charts": _charts(audit),
         "levels": repeat_levels(audit),
@@ -198,9 +212,17 @@ def _looked(audit: Audit) -> dict[str, Any] | None:
     return n and {**n, "some": n["canaries"] < audit["canaries"]["n"] or n["controls"] < audit["controls"]["n"]}
 
 
-def render_body(audit: Audit, run_dir: Path, prefix: str = "n") -> Markup:
+def render_body(audit: Audit, run_dir: Path, prefix: str = "n", show_prompts: bool = True) -> Markup:
     """The report of one run, without the page around it."""
-    return Markup(environment().get_template("body.html.j2").render(report_context(audit, run_dir, prefix)))
+    return Markup(environment().get_template("body.html.j2").render(report_context(audit, run_dir, prefix, show_prompts)))
+
+
+def render_report(run_dir: Path, show_prompts: bool = True) -> str:
+    """The page of a run directory; ``show_prompts=False`` for a copy that goes elsewhere."""
+    audit = read_audit(run_dir / "audit.json")
+    name = lookup(audit, "run.name") or "run"
+    body = render_body(audit, run_dir, show_prompts=show_prompts)
+    return environment().get_template("report.html.j2").render(title=f"{name}: memorization audit", body=body)
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -214,7 +236,4 @@ def write_report(run_dir: str | Path) -> Path:
 
     """
     run_dir = Path(run_dir)
-    audit = read_audit(run_dir / "audit.json")
-    name = lookup(audit, "run.name") or "run"
-    page = environment().get_template("report.html.j2").render(title=f"{name}: memorization audit", body=render_body(audit, run_dir))
-    return write_private(run_dir / "report.html", page)
+    return write_private(run_dir / "report.html", render_report(run_dir))

@@ -21,6 +21,7 @@ from cxrguard.files import read_json, write_json_private, write_private
 
 Arm = dict[str, Any]
 MAX_ERROR = 400
+MAX_DEPTH = 4  # outputs/2026-01-31/12-00-00, a sweep of which has its jobs one below
 UNFINISHED = "The job left no status.json: it was killed, or is still running."
 
 
@@ -33,15 +34,18 @@ def _order(path: Path) -> tuple[int, int, str]:
     return (0, int(path.name), "") if path.name.isdecimal() else (1, 0, path.name)
 
 
-def run_dirs(directory: Path) -> list[Path]:
-    """The directory itself if it is a run, else its children that are, in the order of their numbers.
+def run_dirs(directory: Path, depth: int = MAX_DEPTH) -> list[Path]:
+    """The directory itself if it is a run, else the runs below it, in the order of their numbers: a sweep's jobs, or any set of runs.
 
-    A child with ``.hydra`` but no ``status.json`` counts: a killed job must not vanish from the comparison.
+    A directory with ``.hydra`` but no ``status.json`` counts: a killed job must not vanish from the comparison. Hidden directories and
+    links are not entered, and nothing below a run is one.
     """
-    if _is_run(directory):
+    if _is_run(directory) or (depth < MAX_DEPTH and (directory / ".hydra").is_dir()):
         return [directory]
-    children = [child for child in directory.iterdir() if child.is_dir() and (_is_run(child) or (child / ".hydra").is_dir())]
-    return sorted(children, key=_order)
+    if not depth:
+        return []
+    children = (child for child in directory.iterdir() if child.is_dir() and not child.is_symlink() and not child.name.startswith("."))
+    return [run for child in sorted(children, key=_order) for run in run_dirs(child, depth - 1)]
 
 
 def _overrides(run_dir: Path) -> list[str]:
@@ -111,7 +115,7 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     """Gather every arm under a directory and write ``study.json`` (mode 0600).
 
     Args:
-        directory: A run's directory, or one whose direct children are runs (a sweep's).
+        directory: A run's directory, or one with runs below it, such as a sweep's; see :func:`run_dirs`.
 
     Returns:
         ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``. With
@@ -127,7 +131,7 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     root = Path(directory)
     found = run_dirs(root) if root.is_dir() else []
     if not found:
-        raise CxrguardError(f"No run under {root}: expected a status.json there, or in its direct subdirectories. Train first.")
+        raise CxrguardError(f"No run under {root}: expected a status.json there, or in a directory up to {MAX_DEPTH} below. Train first.")
     study: dict[str, Any] = {"arms": [_arm(run_dir, root) for run_dir in found]}
     compared = compare(study["arms"], root)
     if compared:

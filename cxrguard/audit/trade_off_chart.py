@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from cxrguard.audit.charts import RC, WIDE, canvas, dress, plain, style_of, svg
+from cxrguard.audit.charts import RC, WIDE, canvas, dress, line_style, plain, svg
 
 Row = dict[str, Any]
 
@@ -45,7 +45,7 @@ def trade_off_chart(compared: Sequence[Row], size: tuple[float, float] = WIDE) -
         best = [points[i] for i in not_dominated(points)]
         axes.plot([x for x, _ in best], [y for _, y in best], "-", color="#9aa3ad", linewidth=1.2, zorder=1, label="best trade-off")
         for index, ((row, _), (x, y)) in enumerate(zip(rows, points, strict=True)):
-            looks = {**style_of(index), "linestyle": "none", "markersize": 9}
+            looks = {**line_style(index), "linestyle": "none", "markersize": 9}
             axes.plot([x], [y], label=plain(row["label"]), zorder=3, **looks)
             axes.plot([x, x], row["extraction"]["ci"], "-", color=looks["color"], linewidth=1.4, zorder=2)
         axes.set_ylim(-0.03, 1.03)

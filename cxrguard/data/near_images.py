@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrguard.data.grouping import Labels
+from cxrguard.progress import progress_of
 
 SIDE, REACH = 32, 2
 ALIKE, SAME = 0.7, 0.85
@@ -49,7 +51,11 @@ def find_near_images(pixels: Sequence[NDArray[np.uint8]], rows: Sequence[int]) -
         rows: the images to compare; labels are places in this list.
 
     """
-    ranks = np.stack([_ranks(_shrink(pixels[row], SIDE)) for row in rows]) if len(rows) else np.zeros((0, SIDE**2), np.int8)
+    with progress_of("looking for copies: images read", len(rows)) as advance:
+        ranks = np.zeros((len(rows), SIDE**2), np.int8)
+        for place, row in enumerate(rows):
+            ranks[place] = _ranks(_shrink(pixels[row], SIDE))
+            advance(1)
     labels, left, unchecked = Labels(len(rows)), MAX_ALIGNED * len(rows), 0
     for first, second, likeness in _alike(ranks):
         sure = likeness >= SAME
@@ -69,15 +75,16 @@ def find_near_images(pixels: Sequence[NDArray[np.uint8]], rows: Sequence[int]) -
 
 def _alike(ranks: Ranks) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
     """Pairs of images whose ranks correlate by ``ALIKE`` or more, a block at a time, with how much."""
-    for i in range(0, len(ranks), _BLOCK):
-        one = _unit(ranks[i : i + _BLOCK])
-        for j in range(i, len(ranks), _BLOCK):
-            likeness = one @ _unit(ranks[j : j + _BLOCK]).T
+    starts = range(0, len(ranks), _BLOCK)
+    with progress_of("looking for copies: blocks compared", len(starts) * (len(starts) + 1) // 2) as advance:
+        for i, j in combinations_with_replacement(starts, 2):
+            likeness = _unit(ranks[i : i + _BLOCK]) @ _unit(ranks[j : j + _BLOCK]).T
             first, second = np.nonzero(likeness >= ALIKE)
             keep = i + first < j + second
             first, second = first[keep], second[keep]
             if len(first):
                 yield i + first, j + second, likeness[first, second]
+            advance(1)  # after the closer look at the block's pairs
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from cxrguard.errors import CxrguardError, ResidualMarkerError
+from cxrguard.progress import progress_of
 from cxrguard.sanitizer.cache import Edits, Outcome, OutcomeCache, fingerprint
 from cxrguard.sanitizer.component import create_deid_sanitizer, read_settings  # noqa: F401  (registers without the entry point)
 from cxrguard.sanitizer.markers import Markers, scan
@@ -25,7 +26,7 @@ from cxrguard.sanitizer.pipeline import TextSanitizer
 # prompt takes the same function without a tokenizer.
 _HOSTILE = re.compile(r"(?:[^\w\s]|_){16}|\S{100}|[\ud800-\udfff]")
 _MAX_CHARS = 10_000
-_CHUNK = 10_000  # prompts between two writes to the cache, so that an ended run keeps what it did
+_CHUNK = 2_000  # prompts between two writes to the cache, so that an ended run keeps what it did
 _STATUSES = ("edited", "emptied", "refused")
 _POSITIONS_SHOWN = 10
 
@@ -120,8 +121,11 @@ class PromptSanitizer:
         """
         found = ((prompt, scan(prompt, self._core.conventions)) for prompt in dict.fromkeys(prompts) if prompt not in self._memory)
         todo = [(prompt, markers) for prompt, markers in found if self._every_prompt or markers.spans]
-        for start in range(0, len(todo), _CHUNK):
-            self._learn(dict(todo[start : start + _CHUNK]))
+        with progress_of("sanitizing prompts", len(todo)) as advance:
+            for start in range(0, len(todo), _CHUNK):
+                some = dict(todo[start : start + _CHUNK])
+                self._learn(some)
+                advance(len(some))
         # What is not known holds no marker and nothing else that could be changed.
         known = [self._memory.get(prompt) or _Known(Outcome(prompt, "unchanged", []), 0, Markers()) for prompt in prompts]
         self._check(known)

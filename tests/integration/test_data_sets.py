@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -204,15 +205,30 @@ def test_broken_rows_are_named_by_number(encoded: Encoded) -> None:
 # --- as a user would
 
 
+SHARED = "zsharedqz"  # a word of every patient's report, though of none of the project's lists: a doctor's name, say
+REPORT_TEXT = ["evidence/prompts.json", "report.html"]  # where a run may show it, if it is asked to
+
+
+def own_word(report: str) -> str:
+    """A word that only this report has."""
+    return "z" + hashlib.sha256(report.encode()).hexdigest().translate(str.maketrans("0123456789", "ghijklmnop"))[:9]
+
+
+def with_sentinels(samples: list[Sample]) -> list[Sample]:
+    """In every report a word of its own and one that all share."""
+    return [replace(s, impression=f"Seen by {own_word(s.impression)} and {SHARED}. {s.impression}") for s in samples]
+
+
 @dataclass(frozen=True)
 class Finished:
-    """A run of ``train.py`` on one of the miniatures."""
+    """A run of ``train.py`` on one of the miniatures; ``shows`` where report text may stand."""
 
     case: Case
     samples: list[Sample]
     config: DictConfig
     out: Path
     result: Any
+    shows: list[str]
 
 
 @pytest.fixture(scope="module", params=["mimic_cxr_jpg", "open_i"])
@@ -220,12 +236,13 @@ def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, train_in: Callable[..., Any], pipeline_dir: Path
 ) -> Iterator[Finished]:
     case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
-    samples = case.samples()
+    samples, asked = with_sentinels(case.samples()), request.param == "open_i"
     written = case.write(folder / "data", samples)
-    overrides = [*written.overrides, *case.sanitizer]
+    overrides = [*written.overrides, *case.sanitizer, "logger=wandb", "report.min_patients=5", f"report.show_prompts={asked}"]
     model = ["model=pipeline", f"model.source={pipeline_dir}", "trainer.max_steps=3"]
     result = train_in(folder, *model, *overrides, f"hydra.run.dir={folder / 'out'}")
-    yield Finished(case, samples, composed(*overrides), folder / "out", result)
+    shows = REPORT_TEXT if asked else []
+    yield Finished(case, samples, composed(*written.overrides, *case.sanitizer), folder / "out", result, shows)
 
 
 def secrets_of(finished: Finished) -> set[bytes]:
@@ -235,7 +252,9 @@ def secrets_of(finished: Finished) -> set[bytes]:
     unused = {sentence for s in finished.samples for sentence in s.findings.split(". ")} | {"cough that she has had", "Sentinel cough"}
     names = {Path(record.image_path).stem for record in records}
     texts = protected(records, instantiate(config.canaries), config.data.heldout_fraction)
-    return texts | {text.encode() for text in unused | names}
+    sentinels = {s.impression.split()[2] for s in finished.samples} | {SHARED}
+    assert len(sentinels) > N_PATIENTS
+    return texts | {text.encode() for text in unused | names | sentinels}
 
 
 def test_a_run_on_the_data_set_ends_well(finished: Finished) -> None:
@@ -251,4 +270,16 @@ def test_a_run_on_the_data_set_ends_well(finished: Finished) -> None:
 def test_a_run_on_the_data_set_leaks_nothing(finished: Finished) -> None:
     secrets = secrets_of(finished)
     assert len(secrets) > 2 * N_PATIENTS
-    assert leaks(finished.out, secrets, finished.result.stdout, finished.result.stderr) == []
+    assert list(finished.out.glob("wandb/offline-run-*/*.wandb"))
+    assert leaks(finished.out, secrets, finished.result.stdout, finished.result.stderr) == finished.shows
+    assert (finished.out / "evidence/prompts.json").exists() == bool(finished.shows)
+
+
+def test_words_and_the_marker_are_looked_at(finished: Finished) -> None:
+    audit = read_audit(finished.out / "audit.json")
+    shown = {row["word"] for row in audit["words"]["top"] if row["marker"]}
+    assert shown and shown <= {"___", *finished.case.markers}
+    assert audit["words"]["unknown"] >= 1, "the word that all share is not shown"
+    assert all(row["patients"] >= 5 for row in audit["words"]["top"])
+    assert audit["marker_test"]["groups"]["controls"]["n_prompts"] >= 5
+    assert f"{audit['words']['top'][0]['patients']}</data>" in (finished.out / "report.html").read_text()

@@ -53,6 +53,9 @@ def test_audit_validates_and_says_what_was_run(runs):
     assert [row["step"] for row in audit["curves"]] == [0, 3, 6]
     scored = {"text_noise_norm", "text_noise_norm_mean", "seed_convergence", "denoising_loss"}
     assert set(audit["detectors"]) == scored | {"replication_tiled_l2", "replication_ratio"}
+    assert audit["words"]["reason"] is None and audit["words"]["prompts"] == 16 + 12 + 6 and audit["words"]["min_patients"] == 20
+    assert {row["word"] for row in audit["words"]["top"] if row["marker"]} == {"___"}
+    assert audit["marker_test"]["groups"]["canaries"]["n_prompts"] == 16
     assert audit["seconds"]["train"] > 0 and audit["seconds"]["total"] > audit["seconds"]["probes"] > 0
 
 

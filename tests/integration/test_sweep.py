@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -89,7 +90,11 @@ def test_wandb_has_the_audit_and_says_that_it_refuses(runs):
         assert {"seed", "canaries", "guard"} <= {item.key for item in started.config.update}
         history = [item for r in found if r.WhichOneof("record_type") == "history" for item in r.history.item]
         logged = {item.key or item.nested_key[0] for item in history}
-        assert {"canaries", "guard/actions", "heldout/loss", "final/extraction_rate"} <= logged
+        assert {"canaries", "guard/actions", "words", "heldout/loss", "final/extraction_rate"} <= logged
+        rounds = {"memorization/extraction_rate/repeats_4", "exposure/text_noise_norm/repeats_4", "probes/seconds", "probes/share_of_time"}
+        with (run.dir / str(job) / "metrics.csv").open(newline="") as file:
+            on_disk = set(next(csv.reader(file)))
+        assert rounds | {"final/sanitizer/edited", "final/extraction_rate/repeats_4"} <= logged & on_disk
         (alert,) = [record.alert for record in found if record.WhichOneof("record_type") == "alert"]
         reasons = json.loads((run.dir / str(job) / "audit.json").read_text())["verdict"]["reasons"]
         assert alert.text == "\n".join(reasons)

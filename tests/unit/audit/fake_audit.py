@@ -12,7 +12,9 @@ from PIL import Image
 
 from cxrguard.audit.detectors import Scored, by_repeats, describe, outcome
 from cxrguard.audit.intervals import wilson
+from cxrguard.audit.marker_test import compare_wordings
 from cxrguard.audit.record import verdict
+from cxrguard.audit.roc import roc_curve
 
 STEPS = [0, 250, 500, 750, 1000, 1250, 1500]
 
@@ -36,6 +38,7 @@ def _detectors(n_controls: int) -> dict[str, Any]:
         quiet = negatives[:93] if images else negatives
         made = describe(Scored.of(scores[replayed]), Scored.of(quiet), direction, evals, n_bootstrap=200)
         made |= by_repeats(scores, replayed, repeats, list(range(32)), Scored.of(quiet), quiet, direction, 0)
+        made["roc"] = roc_curve(Scored.of(scores[replayed]), Scored.of(quiet), direction, n=100)
         groups = [(scores, replayed, list(range(32))), (quiet, np.zeros(quiet.size, bool), [f"n{i}" for i in range(quiet.size)])]
         return made | {"outcome": outcome(groups, direction, 0, 2)}
 
@@ -91,6 +94,27 @@ def _inference() -> Audit:
     return {"space": "pixels", "samples_per_prompt": 4, "wordings": 1, "mitigations": told}
 
 
+def _words() -> Audit:
+    rows: list[Audit] = [
+        {"word": "___", "marker": True, "rank": 1, "patients": 192, "contribution": 0.84, "contribution_ci": [0.71, 0.97]},
+        {"word": "effusion", "marker": False, "rank": 3, "patients": 64, "contribution": 0.21, "contribution_ci": [0.09, 0.31]},
+        {"word": "the", "marker": False, "rank": 4, "patients": 200, "contribution": -0.02, "contribution_ci": [-0.05, 0.02]},
+    ]
+    rows = [row | {"canaries": row["contribution"] * 1.4, "others": row["contribution"] * 0.9} for row in rows]
+    rows[1]["canaries"] = None
+    counts = {"prompts": 392, "patients": 380, "min_patients": 20, "rare": 612, "unknown": 1}
+    return {"score": "text_noise_norm", **counts, "top": rows, "reason": None}
+
+
+def _marker_test() -> Audit:
+    rng = np.random.default_rng(4)
+    groups = {
+        name: {"n_prompts": n + 2, **compare_wordings(rng.normal([3.0, 2.4, 2.9], 0.3, (n, 3)), n_without_placebo=2, n=200)}
+        for name, n in (("canaries", 30), ("controls", 158), ("members", 1))
+    }
+    return {"score": "text_noise_norm", "direction": "higher", "evals_per_prompt": 12, "groups": groups, "reason": None}
+
+
 def _extraction() -> dict[str, Any]:
     canaries = _rates({"1": 0.5, "16": 0.75}, {"1": 0.5625, "16": 0.78125}, 32)
     members = _rates({"1": 0.0, "16": 0.005}, {"1": 0.2, "16": 0.37}, 200)
@@ -122,7 +146,7 @@ def fake_audit() -> dict[str, Any]:
         "versions": {"cxrguard": "0.1.0", "torch": "2.9.0", "diffusers": "0.36.0"},
         "seed": 7,
         "steps": 1500,
-        "seconds": {"train": 262.4, "probes": 71.25, "total": 351.0},
+        "seconds": {"train": 262.4, "probes": 71.25, "rounds": 20.25, "final": 51.0, "total": 351.0},
         "weights": "ema",
         "canaries": {"n": 32, "repeats": [8] * 8 + [15] * 24, "share": 0.1071, "samples_per_prompt": 16, "extraction_rate": 0.75,
                      "extraction_ci": list(wilson(24, 32) or ()),
@@ -137,6 +161,8 @@ def fake_audit() -> dict[str, Any]:
         "actions": [*_held_back(), {"step": 750, "action": "lower_rate", "factor": 0.5},
                     {"step": 1250, "action": "warn", "detector": "denoising_loss"}],
         "extraction": _extraction(),
+        "words": _words(),
+        "marker_test": _marker_test(),
         "forecast": _forecast(),
         "inference_mitigations": _inference(),
         "curves": _curves(),
@@ -144,6 +170,7 @@ def fake_audit() -> dict[str, Any]:
         "run": {"name": "nih_canaries", "command": "python train.py experiment=nih_canaries seed=7 canaries.repeats=15", "device": "cpu",
                 "data": {"reader": "nih", "members": 1000, "patients": 1000}, "model": "tiny_unet", "n_parameters": 4123456},
         "null_reasons": {
+            "words.top.*.canaries": "in no canary's prompt",
             "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",

@@ -169,11 +169,16 @@ def test_the_wording_that_looks_more_memorized_counts(parts: PipelineParts, judg
 @pytest.mark.parametrize("direction", ["higher", "lower"])
 def test_planted_auc_by_counting_pairs(direction: str) -> None:
     scores = {"canaries": np.array([1.0, 4.0, 4.0, 9.0]), "controls": np.array([0.0, 4.0, 5.0])}
-    evaluator = SimpleNamespace(score=lambda denoiser, probe, name: scores[name])
+    judged = SimpleNamespace(groups={"canaries": SimpleNamespace(repeats=(2, 2, 8, 8))})
+    evaluator = SimpleNamespace(score=lambda denoiser, probe, name: scores[name], judged=judged)
     sign = 1 if direction == "higher" else -1
     wins = [(sign * (a - b) > 0) + 0.5 * (a == b) for a in scores["canaries"] for b in scores["controls"]]
     out = planted_auc(evaluator, None, FakeProbe(direction))  # type: ignore[arg-type]
-    assert out == {"auc": pytest.approx(sum(wins) / 12), "canary_mean": 4.5, "control_mean": 3.0}
+    above = [sum((sign * (b - a) > 0) + 0.5 * (a == b) for b in scores["controls"]) for a in scores["canaries"]]
+    bits = [np.log2(4) - np.log2(1 + rank) for rank in above]
+    levels = {"2": pytest.approx(np.mean(bits[:2])), "8": pytest.approx(np.mean(bits[2:]))}
+    means = {"canary_mean": 4.5, "control_mean": 3.0}
+    assert out == {"auc": pytest.approx(sum(wins) / 12), "tpr_at_1pct_fpr": None, "exposure_by_repeats": levels} | means
 
 
 def test_groups_are_encoded_with_their_own_images(parts: PipelineParts, study: Study) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from cxrguard.audit.charts import exposure_chart
+from cxrguard.audit.charts import NARROW, exposure_chart
 from cxrguard.audit.model_card import write_model_card
-from cxrguard.audit.record import lookup
-from cxrguard.audit.report import embed_image, format_number, write_report
+from cxrguard.audit.record import PROMPTS, lookup
+from cxrguard.audit.report import embed_image, format_number, render_report, write_report
+from cxrguard.audit.roc_chart import roc_chart
 from cxrguard.audit.study import collect_study, write_study
+from cxrguard.audit.timeline_chart import timeline_chart
 from cxrguard.errors import CxrguardError
 
 Audit = dict[str, Any]
@@ -58,7 +60,9 @@ def test_numbers_are_the_audits(run_dir: Path, audit: Audit) -> None:
                 "detectors.text_noise_norm.evals_per_prompt", "detectors.denoising_loss.lowest_repeats",
                 "detectors.text_noise_norm.outcome.auc_ci.0", "detectors.text_noise_norm.by_repeats.1.exposure",
                 "controls.prompt_only.n", "controls.prompt_only.spillover_rate",
-                "extraction.groups.controls.pixels.16.any", "sanitizer.residual_markers", "seconds.train"):  # fmt: skip
+                "extraction.groups.controls.pixels.16.any", "sanitizer.residual_markers", "seconds.train", "seconds.final",
+                "words.top.0.contribution_ci.1", "words.rare", "marker_test.groups.canaries.marker.mean",
+                "marker_test.groups.controls.placebo.ci.0"):  # fmt: skip
         assert key in figures
     assert "24 of 32" in page.text
     assert "repeats 8, 15," in page.text
@@ -76,7 +80,7 @@ def test_the_page_is_private_and_needs_no_network(run_dir: Path) -> None:
         for name in ("src", "href", "srcset", "action"):
             assert re.match(r"data:image/|#|$", attrs.get(name) or ""), (tag, name)
     assert not re.search("https?://", path.read_text())
-    assert sum(tag == "img" for tag, _ in page.tags) == 3 + 14  # three charts; three images a strip, the control has no original
+    assert sum(tag == "img" for tag, _ in page.tags) == 5 + 14  # five charts; three images a strip, the control has no original
     assert write_report(run_dir).read_text() == path.read_text()  # equal audits give equal bytes
 
 
@@ -95,6 +99,54 @@ def test_what_the_guard_did_is_summed_up(run_dir: Path) -> None:
     page = Page(write_report(run_dir))
     assert "loss_ floor 4.0 % 6.0 % 100 to 200" in page.text
     assert "action lower_rate" in page.text and "hold_back" not in page.text
+
+
+def test_words_are_shown_with_markers_flagged(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    assert "___ marker 192" in page.text and "effusion 64" in page.text and "effusion marker" not in page.text
+    assert "612 rarer words are not shown, nor are 1 that" in page.text.replace("\u202f", " ")
+    assert "in no canary's prompt" in page.text and "two pairs are needed; there is 1" in page.text
+
+
+@pytest.mark.parametrize("why", ["off", "failed"])
+def test_words_that_were_not_looked_at_have_a_reason(rewrite: Callable[[Audit], Path], audit: Audit, why: str) -> None:
+    audit["words"] = audit["marker_test"] = None
+    audit["null_reasons"] |= {"words": "not asked for", "marker_test": "not asked for"}
+    if why == "failed":
+        audit["words"], audit["marker_test"] = {"top": None, "reason": "not asked for"}, {"groups": None, "reason": "not asked for"}
+    page = Page(write_report(rewrite(audit)))
+    assert re.search(r"Words: – \d+ Marker test: – \d+", page.text)
+    assert "not asked for" in page.text and "Is it the marker?" not in page.text
+
+
+def test_prompts_are_shown_only_where_the_run_left_them(run_dir: Path, audit: Audit) -> None:
+    assert "Prompt" not in Page(write_report(run_dir)).text.split()
+    wordings = [f"Since ___, {HOSTILE} large.", "Large."]
+    shown = {"strips": {audit["strips"][0]["hash"]: wordings}, "sanitizer": [["Before ___.", ""]]}
+    (run_dir / PROMPTS).write_text(json.dumps(shown))
+    page = Page(write_report(run_dir))
+    assert page.text.count(wordings[0]) == 1 and "As trained on: Large." in page.text and "after (left out)" in page.text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert wordings[0] not in render_report(run_dir, show_prompts=False) and "Before ___" not in render_report(run_dir, show_prompts=False)
+
+
+def test_each_part_can_be_reached_by_keyboard(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
+    links = [str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"]
+    assert len(ids) == len(set(ids)) and set(links) <= set(ids) and links[0] == "main"
+    assert {f"n-{part}" for part in ("outcome", "detectors", "roc", "strips", "words", "guard", "cost", "reproduce")} <= set(links)
+
+
+def test_a_curve_without_a_band_and_actions_without_a_step_are_drawn(audit: Audit) -> None:
+    entry = audit["detectors"]["denoising_loss"]
+    assert roc_chart({"one": entry | {"roc": entry["roc"] | {"low": None, "high": None}}}) and roc_chart({"one": {"roc": None}}) is None
+    many = {f"$\\frac{i}": entry for i in range(9)}
+    assert roc_chart(many) and roc_chart(many, NARROW)
+    assert timeline_chart([HOSTILE, {"action": "x"}], [], 10) is None
+    held = {"step": 1, "action": "hold_back", "by": "$\\frac", "share": 0.5}
+    alone = [timeline_chart([action], [], 10) for action in (held, {"step": 2, "action": "warn"})]
+    assert all(alone) and alone[0] != alone[1]
 
 
 def test_forecast_and_mitigations_at_inference_are_shown(run_dir: Path) -> None:
@@ -128,10 +180,12 @@ def test_images_outside_the_run_are_not_embedded(run_dir: Path, tmp_path: Path) 
 
 
 def test_only_the_contracts_keys_are_needed(rewrite: Callable[[Audit], Path], audit: Audit) -> None:
-    for key in ("extraction", "curves", "strips", "run"):
+    for key in ("extraction", "curves", "strips", "run", "words", "marker_test"):
         del audit[key]
+    del audit["seconds"]["rounds"], audit["seconds"]["final"]
     audit["actions"], audit["detectors"] = [], {}
     text = Page(write_report(rewrite(audit))).text
+    assert "ROC curves" not in text and "Is it the marker?" not in text
     assert "No curve was recorded." in text
     assert "Not measured." in text
 
@@ -149,7 +203,7 @@ def test_no_exposure_chart_with_a_single_level(rewrite: Callable[[Audit], Path],
     page = Page(write_report(rewrite(audit)))
     assert exposure_chart(audit["detectors"]) is None and exposure_chart({}) is None
     assert "Exposure by repeats" not in page.text and "repeat level" not in page.text and "only prompts" not in page.text
-    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 14
+    assert sum(tag == "img" for tag, _ in page.tags) == 4 + 14
 
 
 def test_levels_whose_exposure_is_unknown_are_left_out_of_the_chart(audit: Audit) -> None:
@@ -217,7 +271,7 @@ def test_a_single_arm_has_its_whole_report_inline(tmp_path: Path, audit: Audit, 
     write_run(root if inside else root / "0", audit)
     page = Page(write_study(root))
     assert "Must not be released" in page.text
-    assert sum(tag == "img" for tag, _ in page.tags) == 17
+    assert sum(tag == "img" for tag, _ in page.tags) == 19
 
 
 def test_a_directory_without_runs_is_told(tmp_path: Path) -> None:
