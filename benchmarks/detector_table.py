@@ -16,6 +16,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from cxrguard.audit.combination import combinations_of
 from cxrguard.audit.detectors import Scored, describe
 from cxrguard.audit.judge_detectors import CONTROLS, by_patient
 from cxrguard.audit.resampling import cluster_ids, draw_clusters, percentiles, weighted_auc
@@ -38,7 +39,8 @@ def detectors(config: DictConfig) -> list[Any]:
     """Name, direction and cost of what the run's configuration asks for."""
     found = [instantiate(probe) for probe in config.probe.values() if probe]
     cost = evals_per_prompt(config.sampling.steps, config.sampling.samples_per_prompt_replication)
-    return found + [SimpleNamespace(name=name, direction=way, evals_per_prompt=cost) for name, way in DIRECTIONS.items()]
+    combined = combinations_of(config.get("combinations"), found)
+    return [*found, *combined, *(SimpleNamespace(name=name, direction=way, evals_per_prompt=cost) for name, way in DIRECTIONS.items())]
 
 
 def judged(table: ScoreTable, detector: Any, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

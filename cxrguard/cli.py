@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cxrguard.command_group import EXIT_REFUSED, EXIT_STATUSES, FriendlyGroup
+from cxrguard.command_options import Base, BatchSize, Column, Devices, Model, Prompts, Quiet, Resume, Seeds
 from cxrguard.errors import CxrguardError
 from cxrguard.mitigating.command import mitigate
 from cxrguard.tables.spreadsheet import escaped_formulas
@@ -39,16 +40,6 @@ def about(
       cxrguard --escape-formulas sanitize reports.csv for_excel.csv
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
     context.with_resource(escaped_formulas(escape_formulas))
-
-
-# Options that several commands have.
-Model = Annotated[str, typer.Option(metavar="DIR", help="A diffusers pipeline directory.")]
-Prompts = Annotated[str, typer.Option(metavar="FILE", help="The table of prompts.")]
-Column = Annotated[str, typer.Option(help="The column of the prompts.")]
-Base = Annotated[str, typer.Option(metavar="DIR", help="The pipeline that fine-tuning started from.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Noises a prompt.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Prompts at once.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary on stderr.")]
 
 
 @contextmanager
@@ -120,14 +111,14 @@ def score(
     seeds: Seeds = 4,
     base: Base = "",
     batch_size: BatchSize = 32,
-    devices: Annotated[int, typer.Option(min=1, help="Processes, each on a device of its own.")] = 1,
+    devices: Devices = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     top: Annotated[str, typer.Option(help="Put the top, 1% or a number of prompts, into the benchmark.")] = "",
     zscore: Annotated[float | None, typer.Option(help="Put the prompts of at least this z-score into the benchmark.")] = None,
     benchmark: Annotated[str, typer.Option(metavar="FILE", help="Where it goes (else beside OUT, .benchmark.csv); a card beside it.")] = "",
     show_prompts: Annotated[bool, typer.Option("--show-prompts", help="Show the benchmark's prompts, not only keyed hashes.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace columns of the detectors' names.")] = False,
-    resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on where an interrupted run stopped, or start afresh.")] = True,
+    resume: Resume = True,
     quiet: Quiet = False,
 ) -> None:
     """Score how far a model has memorized each of the prompts in a table.
@@ -170,25 +161,32 @@ def attribute(
     steps: Annotated[int, typer.Option(min=1, max=50, help="The first so many of 50 DDIM steps.")] = 1,
     seeds: Seeds = 4,
     batch_size: BatchSize = 32,
+    devices: Devices = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     ablation: Annotated[bool, typer.Option(help="Leave each word out in turn, too; one more scoring a word.")] = True,
     show_words: Annotated[bool, typer.Option("--show-words", help="Write tokens and words, not keyed hashes.")] = False,
+    words: Annotated[str, typer.Option(metavar="FILE", help="Write the words of all prompts, ranked, with counts and intervals.")] = "",
+    summary: Annotated[str, typer.Option(metavar="FILE", help="Write as JSON how gradient and ablation agree, and the sections.")] = "",
     cues: Annotated[str, typer.Option(metavar="FILE", help="Write the top words for sanitize --cues (.txt, .csv, .jsonl, .json).")] = "",
     top_words: Annotated[int, typer.Option(min=1, help="Words in it at most.")] = 20,
-    min_prompts: Annotated[int, typer.Option(min=1, help="Different prompts that have such a word, at least.")] = 20,
+    min_prompts: Annotated[int, typer.Option(min=1, help="Different prompts that a word there has, at least.")] = 20,
+    resume: Resume = True,
     quiet: Quiet = False,
 ) -> None:
     """Say which tokens and words of each prompt make its text_noise_norm.
 
     OUT has a row a token and a row a word: row (of the table), level, index, start and end (characters of the prompt), a keyed hash,
     gradient (the norm of the score's gradient with respect to the token; of a word the mean), gradient_times_input (signed; of a word
-    the sum) and, for words, ablation (what the score loses without the word). Files are as for score. OUT appears whole or not at
-    all, readable by you only. The cue file has only words that the sanitizer may touch.
+    the sum) and, for words, ablation (what the score loses without the word). --words ranks the words of all prompts by their mean
+    attribution, with 95 % intervals, markers flagged, and says where gradient and ablation disagree. Files are as for score. OUT appears
+    whole or not at all, readable by you only; after an interruption the same command goes on. The cue file has only words that the
+    sanitizer may touch.
 
     \b
     Examples:
       cxrguard attribute --model outputs/run/pipeline --prompts reports.csv --out words.parquet --prompt-column impression
       cxrguard attribute --model DIR --prompts prompts.txt --out words.csv --no-ablation --show-words
+      cxrguard attribute --model DIR --prompts prompts.csv --out words.csv --words ranked.csv --summary agreement.json
       cxrguard attribute --model DIR --prompts prompts.csv --out words.csv --cues cues.csv
       cxrguard sanitize prompts.csv sanitized.csv --text-column prompt --cues cues.csv
     """  # noqa: D301 (typer needs the backspace itself to keep the lines)
@@ -197,10 +195,11 @@ def attribute(
 
     with _wrong_use():
         request = AttributeRequest(
-            model, prompts, out, prompt_column, Draws(steps, seeds), batch_size, seed, ablation, show_words, cues, top_words, min_prompts,
-            progress=not quiet,
+            model, prompts, out, prompt_column, Draws(steps, seeds), batch_size, devices, seed, ablation, show_words, words, summary, cues,
+            top_words, min_prompts, resume, progress=not quiet,
         )  # fmt: skip
-    _tell(summary_lines(request, attribute_file(request)), quiet)
+    told = attribute_file(request, lambda line: _tell([line], quiet))
+    _tell(summary_lines(request, told), quiet)
 
 
 @app.command()

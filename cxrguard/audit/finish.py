@@ -14,6 +14,7 @@ from typing import Any
 
 from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
+from cxrguard.audit.combination import combinations_of
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_prompts, write_strips
 from cxrguard.audit.explain import ReportSettings, explain
@@ -101,7 +102,11 @@ def finish_run(
         with progress_of("final audit: replication", evaluator.n_samples(dict.fromkeys(plan, replication.samples))) as advance:
             scores |= replication.score(evaluator, denoiser, list(plan), advance)
         detectors += replication.detectors(evaluator)
-    judged = judge(evaluator, generated, scores, detectors, study, k, seed)
+    combinations = combinations_of(facts.config.get("combinations"), probes)
+    scores |= {each.name: each.score(scores, {name: evaluator.judged.groups[name].subjects for name in plan}) for each in combinations}
+    judged = judge(evaluator, generated, scores, [*detectors, *combinations], study, k, seed)
+    for each in combinations:
+        judged["detectors"][each.name]["of"] = list(each.of)
     settings = ReportSettings.of(facts.config)
     judged |= explain(evaluator, denoiser, settings)
     judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes) if inference else None

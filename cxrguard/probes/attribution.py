@@ -42,10 +42,22 @@ class TokenAttribution:
             ValueError: If the tokens are not known.
 
         """
+        masks = self._masks()
+        return {name: (self.gradient * mask).sum(dim=1) / mask.sum(dim=1) for name, mask in masks.items()}
+
+    def change_by_section(self) -> dict[str, Float[Tensor, " n"]]:
+        """Sum of ``gradient_times_input`` over the tokens of each section: to first order its part of the score; 0 where it has none.
+
+        Raises:
+            ValueError: If the tokens are not known.
+
+        """
+        return {name: (self.gradient_times_input * mask).sum(dim=1) for name, mask in self._masks().items()}
+
+    def _masks(self) -> dict[str, Tensor]:
         if self.tokens is None:
             raise ValueError("the batch did not say where its tokens lie; give ProbeBatch.tokens")
-        masks = {name: self.tokens.section(name).to(self.gradient.device) for name in SECTIONS}
-        return {name: (self.gradient * mask).sum(dim=1) / mask.sum(dim=1) for name, mask in masks.items()}
+        return {name: self.tokens.section(name).to(self.gradient.device) for name in SECTIONS}
 
 
 def attribute_tokens(

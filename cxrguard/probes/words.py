@@ -14,10 +14,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cxrguard.errors import ModelError
+from cxrguard.randomness import prompt_key
 
 Span = tuple[int, int]
 # Prompts in, a score each out. To compare variants of a prompt, give all of them the same noise: one key in ProbeBatch.keys.
 Scorer = Callable[[Sequence[str]], "Sequence[float] | Tensor"]
+# Prompts and a noise key for each in, a score each out. Prompts of one key are scored under the same noise.
+KeyedScorer = Callable[[Sequence[str], Sequence[str]], Any]
 
 _RUN = re.compile(r"\S+")
 REDUCTIONS = ("sum", "mean", "max")
@@ -160,23 +163,29 @@ def score_unique(score: Scorer, prompts: Sequence[str], batch_size: int = 64) ->
     return dict(zip(unique, scores, strict=True))
 
 
-def leave_one_word_out(prompts: Sequence[str], score: Scorer, batch_size: int = 64) -> list[tuple[float, ...]]:
+def leave_one_word_out(prompts: Sequence[str], score: KeyedScorer) -> list[tuple[float, ...]]:
     """s(prompt) − s(prompt without the word) for each of :func:`words_of` each prompt, in order; above 0 the word raises the score.
 
-    The punctuation at the word stays. One scoring a prompt and one a word, all prompts together.
+    The punctuation at the word stays. One scoring a prompt and one a word, all prompts in one call, so that short prompts fill a batch too.
 
     Args:
         prompts: any.
-        score: see :data:`Scorer`.
-        batch_size: prompts that it is given at once.
+        score: see :data:`KeyedScorer`; a prompt and its variants have the prompt's own key.
+
+    Raises:
+        ValueError: If there is not a score for each.
 
     """
-    without = [[cut_out(prompt, [(word.start, word.end)]) for word in words_of(prompt)] for prompt in prompts]
-    scores = score_unique(score, [*prompts, *(text for texts in without for text in texts)], batch_size)
-    return [tuple(scores[prompt] - scores[text] for text in texts) for prompt, texts in zip(prompts, without, strict=True)]
+    variants = [(prompt, *(cut_out(prompt, [(word.start, word.end)]) for word in words_of(prompt))) for prompt in prompts]
+    texts = [text for some in variants for text in some]
+    scores = _floats(score(texts, [prompt_key(some[0]) for some in variants for _ in some]))
+    if len(scores) != len(texts):
+        raise ValueError(f"{len(scores)} scores came back for {len(texts)} prompts")
+    found = iter(scores)
+    return [tuple(whole - next(found) for _ in rest) for _, *rest in variants for whole in [next(found)]]
 
 
-def _floats(values: Sequence[float] | Tensor) -> list[float]:
+def _floats(values: Any) -> list[float]:
     return [float(v) for v in (values.tolist() if isinstance(values, Tensor) else values)]
 
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from cxrguard import __version__
 from cxrguard.errors import CxrguardError
-from cxrguard.pseudonym import load_key, pseudonym
-from cxrguard.scoring.attribution import Attribution, Attributor
-from cxrguard.scoring.by_row import found_by_row
-from cxrguard.scoring.cells import MadeBatch, finite
-from cxrguard.scoring.cue_words import CueWords, check_ending, write_cues
+from cxrguard.scoring.attribute_worker import AttributeJob, attribute_share
+from cxrguard.scoring.attributed import Attributed, AttributedFiles
+from cxrguard.scoring.cue_words import check_ending
 from cxrguard.scoring.detectors import Draws
-from cxrguard.scoring.launch import pick_device
-from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.launch import pick_device, run_on
+from cxrguard.scoring.model import fingerprint_model
+from cxrguard.scoring.parts import STARTS, work_path
+from cxrguard.scoring.pieces import PieceDirectory
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
-from cxrguard.scoring.request import check_paths
-from cxrguard.tables import PrivateOutput, commit_all, open_output, open_writer, told_of
+from cxrguard.scoring.request import check_paths, check_table
+from cxrguard.tables import told_of
 from cxrguard.tables.progress import progress_bar
 from cxrguard.termination import ended_cleanly
-
-_FIRST = ["row", "level", "index", "start", "end"]
-_SCORES: dict[str, type] = {"gradient": float, "gradient_times_input": float, "ablation": float}
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,16 @@ class AttributeRequest:
         column: the prompts' column.
         draws: steps and seeds.
         batch_size: prompts at once.
+        devices: processes, each with a device of its own.
         seed: of the noise.
         ablation: whether each word is left out in turn.
         show_words: write tokens and words, not keyed hashes.
+        words: where the words of all prompts go, ranked, or "".
+        summary: where the summary goes as JSON, or "".
         cues: where the sanitizer's list goes, or "".
         top_words: its words at most.
-        min_prompts: different prompts that a word of it is in, at least.
+        min_prompts: different prompts that a word of it, or of ``words``, is in, at least.
+        resume: go on where an interrupted run stopped.
         progress: show a bar, if standard error is a terminal.
 
     Raises:
@@ -56,47 +62,49 @@ class AttributeRequest:
     column: str = "prompt"
     draws: Draws = field(default_factory=Draws)
     batch_size: int = 32
+    devices: int = 1
     seed: int = 0
     ablation: bool = True
     show_words: bool = False
+    words: str = ""
+    summary: str = ""
     cues: str = ""
     top_words: int = 20
     min_prompts: int = 20
+    resume: bool = True
     progress: bool = False
 
     def __post_init__(self) -> None:
         if self.cues:
             check_ending(self.cues)
-        check_paths(self.source, self.target, {"--cues": self.cues})
+        if self.words:
+            check_table("--words", self.words)
+        check_paths(self.source, self.target, {"--cues": self.cues, "--words": self.words, "--summary": self.summary})
 
 
-@dataclass
-class Attributed:
-    """What a run did.
-
-    Attributes:
-        prompts: rows, repeats and empty prompts.
-        n_cut: prompts longer than the encoder.
-        n_cues: words in the cue file, None if none was asked for.
-        n_passed: words that scored higher and may carry a fact.
-
-    """
-
-    prompts: UniquePrompts
-    n_cut: int = 0
-    n_cues: int | None = None
-    n_passed: int = 0
-
-
-def attribute_file(request: AttributeRequest) -> Attributed:
+def attribute_file(request: AttributeRequest, say: Callable[[str], None] = lambda line: None) -> Attributed:
     """Attributes a table; see :class:`AttributeRequest`.
 
+    Args:
+        request: what to attribute.
+        say: hears before the work begins whether it goes on from an interrupted run's.
+
     Raises:
-        CxrguardError: For a model or a table that cannot be used; then nothing is written. For a cue file that would hold no word.
+        CxrguardError: For a model or a table that cannot be used; then no output is written, what was done stays in the work directory,
+            and the same request goes on from there. For a cue file that would hold no word.
 
     """
-    with told_of(request.target), ended_cleanly(), prompt_table(request.source, request.column) as table:
-        told = _Run(request, table).write()
+    with told_of(request.target), ended_cleanly(), ExitStack() as stack:
+        weights = fingerprint_model(request.model)
+        table = stack.enter_context(prompt_table(request.source, request.column))
+        prompts = table.count()
+        work = PieceDirectory(stack.enter_context(work_path(request.target)), _fingerprint(request, weights, table), request.devices + 1)
+        start = stack.enter_context(work.open(resume=request.resume))
+        if start in STARTS:
+            say(STARTS[start].format(int(work.done(len(prompts)).sum())))
+        _attribute(request, table, len(prompts), work)
+        told = _finish(request, table, prompts, work)
+        work.remove()
     if told.n_cues == 0:
         raise CxrguardError(
             f"{request.cues}: not written, though {request.target} is: of the words that raise the score and that at least "
@@ -106,64 +114,36 @@ def attribute_file(request: AttributeRequest) -> Attributed:
     return told
 
 
-class _Run:
-    """Goes through the table."""
+def _fingerprint(request: AttributeRequest, weights: str, table: PromptTable) -> str:
+    """A hash of all that an attribution depends on."""
+    asked = (request.draws, request.seed, request.column, request.ablation)
+    told = ("attribute", weights, *asked, table.hash(), __version__, torch.__version__)
+    return hashlib.blake2b(repr(told).encode(), digest_size=10).hexdigest()
 
-    def __init__(self, request: AttributeRequest, table: PromptTable) -> None:
-        self._request, self._table = request, table
-        self._told = Attributed(table.count())
-        self._cues = CueWords()
-        self._key = b"" if request.show_words else load_key()
-        self._attributor = Attributor(
-            ScoringModel(request.model, device=pick_device()),
-            request.draws,
-            request.seed,
-            ablation=request.ablation,
-            batch_size=request.batch_size,
-        )
 
-    def write(self) -> Attributed:
-        with ExitStack() as stack:
-            cues = open_output(stack, self._request.cues) if self._request.cues else None
-            output = open_output(stack, self._request.target)
-            self._write_pieces(output)
-            if cues:
-                self._write_cues(cues)
-            commit_all([each for each in (cues if self._told.n_cues else None, output) if each])
-        return self._told
+def _attribute(request: AttributeRequest, table: PromptTable, n: int, work: PieceDirectory) -> None:
+    job = AttributeJob(
+        table, n, request.model, request.draws, request.seed, request.ablation, request.batch_size, work.path, work.fingerprint
+    )
+    if request.devices > 1:
+        run_on(request.devices, functools.partial(attribute_share, job), work.path)
+        return
+    left, done = n - int(work.done(n).sum()), 0
+    with progress_bar("Attributing", lambda: (done, left), show=request.progress) as update:
 
-    def _write_pieces(self, output: PrivateOutput) -> None:
-        request, done = self._request, 0
-        name = "text" if request.show_words else "text_hash"
-        added = {name: str, **_SCORES}
-        writer = open_writer(request.target, output.file, "level", tuple(added), tuple(added.values()))
-        with progress_bar("Attributing", lambda: (done, self._told.prompts.rows), show=request.progress) as update:
-            for done, text, found in found_by_row(self._table, request.batch_size, self._attribute):
-                rows = list(self._rows(done, text, found)) if found else []
-                if rows:
-                    writer.write(MadeBatch(request.target, done, [], [row[:5] for row in rows], _FIRST), [row[5:] for row in rows])
-                update(done)
-        writer.finish()
+        def count(so_far: int) -> None:
+            nonlocal done
+            done = so_far
+            update(so_far)
 
-    def _attribute(self, texts: Sequence[str]) -> list[Attribution]:
-        """What a prompt adds to the counts it adds once."""
-        found = self._attributor(texts)
-        for text, attribution in zip(texts, found, strict=True):
-            self._cues.add(text, attribution)
-            self._told.n_cut += attribution.cut
-        return found
+        attribute_share(job, pick_device(), on_done=count)
 
-    def _rows(self, row: int, text: str, found: Attribution) -> Iterator[tuple[Any, ...]]:
-        for piece in found.pieces:
-            shown = text[piece.start : piece.end]
-            name = shown if self._request.show_words else pseudonym(self._key, shown.lower())
-            figures = (None if value is None else finite(value) for value in (piece.gradient, piece.gradient_times_input, piece.ablation))
-            yield (row, piece.level, piece.index, piece.start, piece.end, name, *figures)
 
-    def _write_cues(self, output: PrivateOutput) -> None:
-        words, self._told.n_passed = self._cues.top(self._request.top_words, self._request.min_prompts)
-        self._told.n_cues = len(words)
-        write_cues(self._request.cues, output.file, words)
+def _finish(request: AttributeRequest, table: PromptTable, prompts: UniquePrompts, work: PieceDirectory) -> Attributed:
+    done = work.done(len(prompts))
+    if not done.all():
+        raise CxrguardError(f"{int((~done).sum()):,} prompts have no attribution: a process ended early. Run it again, and it goes on.")
+    return AttributedFiles(request, table, prompts, work).write()
 
 
 def summary_lines(request: AttributeRequest, told: Attributed) -> Iterator[str]:
@@ -176,5 +156,29 @@ def summary_lines(request: AttributeRequest, told: Attributed) -> Iterator[str]:
         ("Prompts longer than the text encoder takes (cut; words beyond have no gradient)", told.n_cut),
     )
     yield from (f"{what}: {n:,}." for what, n in counts if n)
+    yield from _agreement_lines(told.summary["agreement"]) if request.ablation else ()
+    if told.n_words is not None:
+        yield f"Words in {request.words} (in at least {request.min_prompts:,} prompts): {told.n_words:,}."
     if told.n_cues is not None:
         yield f"Words in {request.cues}: {told.n_cues:,}; {told.n_passed:,} that score higher may carry a fact and were passed over."
+
+
+def _agreement_lines(told: dict[str, Any]) -> Iterator[str]:
+    for what, figure, percent in (
+        (
+            "Rank correlation of gradient times input with ablation within a prompt",
+            told["rank_correlation_with_ablation"]["gradient_times_input"],
+            False,
+        ),
+        ("Words whose gradient and ablation have opposite signs", told["words_of_opposite_sign"], True),
+        ("Prompts in which another word comes first", told["prompts_of_another_top_word"], True),
+    ):
+        yield f"{what}: {_figure(figure, percent)}."
+
+
+def _figure(told: dict[str, Any], percent: bool) -> str:
+    """A mean with its interval, or why there is none."""
+    if told["mean"] is None or told["ci"] is None:
+        return f"null ({told['reason']})"
+    mean, low, high = (f"{100 * value:.0f} %" if percent else f"{value:.2f}" for value in (told["mean"], *told["ci"]))
+    return f"{mean} (95 % interval {low} to {high})"

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from cxrguard.probes.attribution import attribute_tokens
-from cxrguard.probes.text_noise_norm import TextNoiseNorm
-from cxrguard.probes.words import Word, aggregate_to_words, leave_one_word_out, token_offsets, words_of
-from cxrguard.scoring.detectors import Draws
+from cxrguard.probes.attribution import TokenAttribution, attribute_tokens
+from cxrguard.probes.tokens import SECTIONS
+from cxrguard.probes.words import aggregate_to_words, leave_one_word_out, token_offsets, words_of
+from cxrguard.scoring.detectors import DEFAULT, Draws
+from cxrguard.scoring.keyed_scorer import NoiseKeyedScorer
 from cxrguard.scoring.model import ScoringModel, fits_in_memory
+
+SECTION, TOKEN, WORD = LEVELS = ("section", "token", "word")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A token or a word of a prompt.
+    """A token or a word of a prompt, or one of its :data:`~cxrguard.probes.tokens.SECTIONS`.
 
     Attributes:
-        level: ``"token"`` or ``"word"``.
-        index: a token's place among all that the encoder is given, special ones included; a word's among the words.
-        start: first character.
-        end: one past the last character.
-        gradient: see :class:`cxrguard.probes.attribution.TokenAttribution`; of a word the mean over its tokens. None if it was cut.
-        gradient_times_input: the same; of a word the sum.
+        level: of :data:`LEVELS`.
+        index: a token's place among all that the encoder is given, special ones included; a word's among the words; a section's.
+        start: first character; 0 for a section.
+        end: one past the last character; 0 for a section.
+        gradient: see :class:`cxrguard.probes.attribution.TokenAttribution`; of a word or a section the mean over its tokens. None if it
+            was cut or has none.
+        gradient_times_input: the same; of a word or a section the sum.
         ablation: what the score loses with the word; None for tokens, and where it was not asked for.
 
     """
@@ -45,11 +50,13 @@ class Attribution:
     Attributes:
         pieces: tokens, then words, each in order.
         cut: whether the prompt is longer than the encoder takes.
+        sections: what lies outside the words (begin, end token, padding) kept apart from what lies in them, in order.
 
     """
 
     pieces: tuple[Piece, ...] = field(repr=False)
     cut: bool
+    sections: tuple[Piece, ...] = ()
 
 
 class Attributor:
@@ -65,9 +72,8 @@ class Attributor:
     """
 
     def __init__(self, model: ScoringModel, draws: Draws, seed: int, *, ablation: bool, batch_size: int) -> None:
-        self._model, self._draws, self._seed = model, draws, seed
-        self._ablation, self._batch_size = ablation, batch_size
-        self._probe = TextNoiseNorm(steps=draws.steps, seeds=draws.seeds)
+        self._model, self._draws, self._seed, self._batch_size = model, draws, seed, batch_size
+        self._score = NoiseKeyedScorer(model, DEFAULT, draws, seed, batch_size) if ablation else None
 
     def __call__(self, prompts: Sequence[str]) -> list[Attribution]:
         """One for each prompt.
@@ -80,39 +86,41 @@ class Attributor:
         with fits_in_memory(self._batch_size):
             return [found for part in parts for found in self._attribute(part)]
 
-    def _attribute(self, prompts: Sequence[str]) -> list[Attribution]:
+    def _attribute(self, prompts: Sequence[str]) -> Iterator[Attribution]:
         batch = self._model.batch(prompts, self._seed)
         found = attribute_tokens(self._model.denoiser, batch, steps=self._draws.steps, seeds=self._draws.seeds)
         offsets = token_offsets(self._model.parts.tokenizer, prompts)
         assert batch.tokens is not None
-        own = batch.tokens.section("prompt")
-        cut = self._model.are_cut(prompts)
-        return [
-            Attribution((*_tokens(offsets[i], own[i], *scores), *self._words(prompt, offsets[i], *scores)), cut[i])
-            for i, prompt in enumerate(prompts)
-            for scores in [(found.gradient[i].cpu(), found.gradient_times_input[i].cpu())]
-        ]
+        own, sections = batch.tokens.section("prompt"), _sections(found)
+        losses = leave_one_word_out(prompts, self._score) if self._score else [None] * len(prompts)
+        for i, (prompt, cut) in enumerate(zip(prompts, self._model.are_cut(prompts), strict=True)):
+            scores = found.gradient[i].cpu(), found.gradient_times_input[i].cpu()
+            pieces = (*_tokens(offsets[i], own[i], *scores), *_words(prompt, offsets[i], *scores, losses[i]))
+            yield Attribution(pieces, cut, sections[i])
 
-    def _words(self, prompt: str, offsets: Tensor, gradient: Tensor, product: Tensor) -> list[Piece]:
-        words = words_of(prompt)
-        means = aggregate_to_words(gradient, offsets, words, "mean")
-        sums = aggregate_to_words(product, offsets, words, "sum")
-        losses = self._left_out(prompt, words)
-        rows = zip(words, means, sums, losses, strict=True)
-        return [Piece("word", i, word.start, word.end, *scores) for i, (word, *scores) in enumerate(rows)]
 
-    def _left_out(self, prompt: str, words: Sequence[Word]) -> Sequence[float | None]:
-        if not self._ablation or not words:
-            return [None] * len(words)
-        return leave_one_word_out([prompt], self._scorer(prompt), self._batch_size)[0]
+def _sections(found: TokenAttribution) -> list[tuple[Piece, ...]]:
+    """Each prompt's sections."""
+    means = {name: values.tolist() for name, values in found.by_section().items()}
+    sums = {name: values.tolist() for name, values in found.change_by_section().items()}
 
-    def _scorer(self, prompt: str) -> Callable[[Sequence[str]], Tensor]:
-        """Scores variants of ``prompt``, all under its own noise."""
-        return lambda variants: self._probe(self._model.denoiser, self._model.batch(variants, self._seed, noise_of=prompt))
+    def piece(row: int, index: int, name: str) -> Piece:
+        mean = means[name][row]
+        return Piece(SECTION, index, 0, 0, None if math.isnan(mean) else mean, sums[name][row], None)
+
+    return [tuple(piece(row, i, name) for i, name in enumerate(SECTIONS)) for row in range(len(found.gradient))]
+
+
+def _words(prompt: str, offsets: Tensor, gradient: Tensor, product: Tensor, losses: Sequence[float | None] | None) -> list[Piece]:
+    words = words_of(prompt)
+    means = aggregate_to_words(gradient, offsets, words, "mean")
+    sums = aggregate_to_words(product, offsets, words, "sum")
+    rows = zip(words, means, sums, losses or [None] * len(words), strict=True)
+    return [Piece(WORD, i, word.start, word.end, *scores) for i, (word, *scores) in enumerate(rows)]
 
 
 def _tokens(offsets: Tensor, own: Tensor, gradient: Tensor, product: Tensor) -> list[Piece]:
     return [
-        Piece("token", i, int(offsets[i, 0]), int(offsets[i, 1]), float(gradient[i]), float(product[i]), None)
+        Piece(TOKEN, i, int(offsets[i, 0]), int(offsets[i, 1]), float(gradient[i]), float(product[i]), None)
         for i in own.nonzero().flatten().tolist()
     ]

@@ -12,8 +12,8 @@ from typing import BinaryIO
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_private
 from cxrguard.sanitizer.cues.token_list import load_token_list
-from cxrguard.scoring.attribution import Attribution
-from cxrguard.scoring.cells import MadeBatch, finite
+from cxrguard.scoring.cells import MadeBatch
+from cxrguard.scoring.corpus_words import CorpusWords
 from cxrguard.tables import open_writer
 
 ENDINGS = (".txt", ".csv", ".jsonl", ".json")
@@ -24,15 +24,6 @@ def check_ending(path: str) -> None:
     """Raises CxrguardError unless ``path`` can be a cue file."""
     if not path.lower().endswith(ENDINGS):
         raise CxrguardError(f"{path}: a cue file ends in {', '.join(ENDINGS)}.")
-
-
-@dataclass
-class _Tally:
-    """What is known of a word."""
-
-    total: float = 0.0
-    n: int = 0
-    prompts: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,39 +42,19 @@ class CueWord:
     score: float
 
 
-class CueWords:
-    """Adds up what words contribute: their ablation where there is one, else the gradient times the input."""
+def top_cues(words: CorpusWords, n: int, min_prompts: int) -> tuple[list[CueWord], int]:
+    """The ``n`` words that raise the score most, of those that at least ``min_prompts`` prompts share and the sanitizer may touch.
 
-    def __init__(self) -> None:
-        self._words: dict[str, _Tally] = {}
+    Returns:
+        The words, best first, and how many with a higher score were passed over, since they may carry a fact.
 
-    def add(self, prompt: str, found: Attribution) -> None:
-        """Counts the words of a prompt that was not met before."""
-        seen = set()
-        for piece in found.pieces:
-            score = piece.ablation if piece.ablation is not None else piece.gradient_times_input
-            if piece.level != "word" or score is None or finite(score) is None:
-                continue
-            word = prompt[piece.start : piece.end].lower()
-            tally = self._words.setdefault(word, _Tally())
-            tally.total += score
-            tally.n += 1
-            tally.prompts += word not in seen
-            seen.add(word)
-
-    def top(self, n: int, min_prompts: int) -> tuple[list[CueWord], int]:
-        """The ``n`` words that raise the score most, of those that at least ``min_prompts`` prompts share and the sanitizer may touch.
-
-        Returns:
-            The words, best first, and how many with a higher score were passed over, since they may carry a fact.
-
-        """
-        shared = [CueWord(word, t.prompts, t.total / t.n) for word, t in self._words.items() if t.prompts >= min_prompts and t.total > 0]
-        ranked = sorted(shared, key=lambda cue: (-cue.score, cue.word))[:_CHECKED]
-        usable = _usable([cue.word for cue in ranked])
-        places = [i for i, free in enumerate(usable) if free][:n]
-        passed = places[-1] + 1 - len(places) if places else len(ranked)
-        return [ranked[i] for i in places], passed
+    """
+    shared = [CueWord(word, tally.prompts, tally.score.mean or 0.0) for word, tally in words.ranked(min_prompts)]
+    ranked = [cue for cue in shared if cue.score > 0][:_CHECKED]
+    usable = _usable([cue.word for cue in ranked])
+    places = [i for i, free in enumerate(usable) if free][:n]
+    passed = places[-1] + 1 - len(places) if places else len(ranked)
+    return [ranked[i] for i in places], passed
 
 
 def _usable(words: Sequence[str]) -> list[bool]:

@@ -112,6 +112,12 @@ def check_paths(source: str, target: str, more: Mapping[str, str] | None = None)
     check_files({"--prompts": source, "--out": target, **(more or {})})
 
 
+def check_table(option: str, path: str) -> None:
+    """Raises CxrguardError unless ``path`` can be a second table of an output: a file with columns."""
+    if path == STANDARD or kind(path) not in _TABLES:
+        raise CxrguardError(f"{option}: {path} is none of {', '.join(_TABLES)}.")
+
+
 def stem(path: str) -> str:
     """``path`` without its ending, ``.gz`` included."""
     ending = kind(path)

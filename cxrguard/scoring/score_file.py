@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,20 +15,14 @@ from cxrguard import __version__
 from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.scoring.launch import pick_device, run_on
 from cxrguard.scoring.model import fingerprint_model
+from cxrguard.scoring.parts import STARTS, work_path
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
 from cxrguard.scoring.request import ScoreRequest
 from cxrguard.scoring.results import Results
 from cxrguard.scoring.work import WorkDirectory
 from cxrguard.scoring.worker import ScoreJob, score_share
-from cxrguard.tables.lines import STANDARD
 from cxrguard.tables.progress import progress_bar
 from cxrguard.termination import ended_cleanly
-
-_STARTS = {
-    "resumed": "An interrupted run was there: going on after {:,} prompts.",
-    "other": "An interrupted run with another model, other arguments or other prompts was there: starting afresh.",
-    "unwanted": "An interrupted run was thrown away: starting afresh.",
-}
 
 
 @dataclass(frozen=True)
@@ -74,10 +65,10 @@ def score_file(request: ScoreRequest, say: Callable[[str], None] = lambda line: 
         table = stack.enter_context(prompt_table(request.source, request.column, () if request.overwrite else columns))
         prompts = table.count()
         fingerprint = _fingerprint(request, weights, table)
-        work = WorkDirectory(stack.enter_context(_work_path(request.target)), fingerprint, columns)
+        work = WorkDirectory(stack.enter_context(work_path(request.target)), fingerprint, columns)
         start = stack.enter_context(work.open(resume=request.resume))
-        if start in _STARTS:
-            say(_STARTS[start].format(int(work.load(len(prompts))[0].sum())))
+        if start in STARTS:
+            say(STARTS[start].format(int(work.load(len(prompts))[0].sum())))
         _score(request, table, len(prompts), work)
         scored = _finish(request, table, prompts, work)
         work.remove()
@@ -88,19 +79,6 @@ def _fingerprint(request: ScoreRequest, weights: list[str], table: PromptTable) 
     """A hash of all that a score depends on. Devices and batch size are no part of it: they change no score."""
     told = (weights, request.names, request.draws, request.seed, request.column, table.hash(), __version__, torch.__version__)
     return hashlib.blake2b(repr(told).encode(), digest_size=10).hexdigest()
-
-
-@contextmanager
-def _work_path(target: str) -> Iterator[Path]:
-    """``OUT.partial``; for standard output a directory that is not kept."""
-    if target != STANDARD:
-        yield Path(f"{target}.partial")
-        return
-    path = Path(tempfile.mkdtemp(prefix="cxrguard-score-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _score(request: ScoreRequest, table: PromptTable, n: int, work: WorkDirectory) -> None:

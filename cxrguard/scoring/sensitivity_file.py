@@ -15,11 +15,12 @@ from cxrguard.files import finite_or_null
 from cxrguard.scoring.by_row import found_by_row
 from cxrguard.scoring.cells import MadeBatch, finite
 from cxrguard.scoring.detectors import DEFAULT, Detectors, Draws, check_names
+from cxrguard.scoring.keyed_scorer import NoiseKeyedScorer
 from cxrguard.scoring.launch import pick_device
 from cxrguard.scoring.model import ScoringModel
 from cxrguard.scoring.prompts import PromptTable, prompt_table
 from cxrguard.scoring.request import check_paths
-from cxrguard.scoring.sensitivity import EDITS, SEARCHES, NoiseKeyedScorer, Sensitivity, SensitivityProbe
+from cxrguard.scoring.sensitivity import EDITS, SEARCHES, Sensitivity, SensitivityProbe
 from cxrguard.tables import PrivateOutput, commit_all, open_output, open_writer, told_of
 from cxrguard.tables.progress import progress_bar
 from cxrguard.termination import ended_cleanly

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from cxrguard.scoring.work import WorkDirectory
 # A part is written at whichever comes first: few files for a fast model, little lost by a kill for a slow one.
 PART_PROMPTS = 1024
 PART_SECONDS = 20.0
+Item = TypeVar("Item")
+_Scored = tuple[tuple[int, ...], np.ndarray, list[bool]]
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,36 @@ def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_do
     if done.all():
         return
     model = ScoringModel(job.model, job.base, device)
-    part = _Part(work, rank)
-    count = 0
-    for batch in shares(job.table, done, job.batch_size, rank, world):
+
+    def score(numbers: tuple[int, ...], prompts: tuple[str, ...]) -> _Scored:
+        return numbers, _score(model, detectors, prompts, job), model.are_cut(prompts)
+
+    def save(batches: list[_Scored]) -> None:
+        numbers, scores, cut = zip(*batches, strict=True)
+        work.add(rank, list(chain(*numbers)), np.concatenate(scores), list(chain(*cut)))
+
+    work_off(shares(job.table, done, job.batch_size, rank, world), score, save, on_done)
+
+
+def work_off(
+    batches: Iterable[list[tuple[int, str]]],
+    do: Callable[[tuple[int, ...], tuple[str, ...]], Item],
+    save: Callable[[list[Item]], None],
+    on_done: Callable[[int], None] | None,
+) -> None:
+    """Does the batches of a share one after the other, and saves them part by part.
+
+    Args:
+        batches: numbered prompts.
+        do: is given numbers and prompts.
+        save: writes what ``do`` gave for some batches.
+        on_done: hears how many prompts are done.
+
+    """
+    part, count = PartBuffer(save), 0
+    for batch in batches:
         numbers, prompts = zip(*batch, strict=True)
-        part.add(numbers, _score(model, detectors, prompts, job), model.are_cut(prompts))
+        part.add(len(batch), do(numbers, prompts))
         count += len(batch)
         if on_done:
             on_done(count)
@@ -102,27 +131,32 @@ def _score(model: ScoringModel, detectors: Detectors, prompts: tuple[str, ...], 
         return detectors(model.denoiser, model.batch(prompts, job.seed)).numpy()
 
 
-class _Part:
-    """Scores that are not written yet."""
+class PartBuffer(Generic[Item]):
+    """What is done and not written yet.
 
-    def __init__(self, work: WorkDirectory, rank: int) -> None:
-        self._work, self._rank = work, rank
+    Args:
+        save: writes batches, each as it was added.
+
+    """
+
+    def __init__(self, save: Callable[[list[Item]], None]) -> None:
+        self._save = save
         self._clear()
 
     def _clear(self) -> None:
-        self._numbers: list[int] = []
-        self._scores: list[np.ndarray] = []
-        self._cut: list[bool] = []
+        self._batches: list[Item] = []
+        self._n = 0
         self._since = time.monotonic()
 
-    def add(self, numbers: tuple[int, ...], scores: np.ndarray, cut: list[bool]) -> None:
-        self._numbers += numbers
-        self._scores.append(scores)
-        self._cut += cut
-        if len(self._numbers) >= PART_PROMPTS or time.monotonic() - self._since >= PART_SECONDS:
+    def add(self, n: int, batch: Item) -> None:
+        """Takes a batch of ``n`` prompts, and writes if it is time to."""
+        self._batches.append(batch)
+        self._n += n
+        if self._n >= PART_PROMPTS or time.monotonic() - self._since >= PART_SECONDS:
             self.write()
 
     def write(self) -> None:
-        if self._numbers:
-            self._work.add(self._rank, self._numbers, np.concatenate(self._scores), self._cut)
+        """Writes what there is."""
+        if self._batches:
+            self._save(self._batches)
         self._clear()

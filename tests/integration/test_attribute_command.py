@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,12 +20,14 @@ from typer.testing import CliRunner
 from cxrguard.cli import app
 from cxrguard.probes.attribution import attribute_tokens
 from cxrguard.probes.text_noise_norm import TextNoiseNorm
+from cxrguard.probes.tokens import SECTIONS
 from cxrguard.probes.words import words_of
 from cxrguard.sanitizer.cues.token_list import load_token_list
+from cxrguard.scoring import attribute_file, worker
 from cxrguard.scoring.attribution import Attribution, Attributor, Piece
-from cxrguard.scoring.cue_words import CueWords
 from cxrguard.scoring.detectors import Draws
 from cxrguard.scoring.model import ScoringModel
+from cxrguard.scoring.pieces import PieceDirectory
 
 SENTINEL = "zyxomatosis"
 PROMPTS = [f"FINDINGS: PA view, {SENTINEL} since ___.", "", "Heart size is normal.", f"FINDINGS: PA view, {SENTINEL} since ___."]
@@ -49,12 +53,14 @@ def table(folder: Path, prompts: list[str]) -> Path:
 @pytest.mark.parametrize("which", ["pipeline_dir", "v_pipeline_dir"])
 def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source, out = request.getfixturevalue(which), tmp_path / "out.csv"
-    done = attribute(source, table(tmp_path, PROMPTS), out, "--seed", 3, "--batch-size", 2)
+    more = ["--words", tmp_path / "words.csv", "--summary", tmp_path / "told.json", "--min-prompts", 2]
+    prompts = table(tmp_path, [*PROMPTS, "Heart size is since ___."])
+    done = attribute(source, prompts, out, "--seed", 3, "--batch-size", 2, *more)
     assert done.exit_code == 0, done.output
-    assert "4 rows; 2 different prompts attributed." in done.output
+    assert "5 rows; 3 different prompts attributed." in done.output
     found = pd.read_csv(out)
     assert list(found) == COLUMNS
-    assert found["row"].unique().tolist() == [1, 3, 4]
+    assert found["row"].unique().tolist() == [1, 3, 4, 5]
     first, again = (found[found["row"] == row].drop(columns="row").reset_index(drop=True) for row in (1, 4))
     pd.testing.assert_frame_equal(first, again)
     words = first[first["level"] == "word"]
@@ -63,6 +69,7 @@ def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest
     assert first[first["level"] == "token"]["ablation"].isna().all()
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert SENTINEL not in out.read_text() + done.output
+    _check_corpus(found, tmp_path, done.output)
 
     model = ScoringModel(str(source))
     batch = model.batch([PROMPTS[0]], 3)
@@ -76,6 +83,75 @@ def test_the_contract(which: str, tmp_path: Path, request: pytest.FixtureRequest
     probe = TextNoiseNorm(steps=1, seeds=1)
     loss = probe(model.denoiser, batch) - probe(model.denoiser, model.batch([without], 3, noise_of=PROMPTS[0]))
     assert words["ablation"].tolist()[3] == pytest.approx(loss.item(), rel=1e-2, abs=1e-5)
+    told = json.loads((tmp_path / "told.json").read_text())
+    parts = [
+        attribute_tokens(model.denoiser, model.batch([text], 3), seeds=1) for text in (PROMPTS[0], PROMPTS[2], "Heart size is since ___.")
+    ]
+    for name in SECTIONS:
+        expected = [float(part.by_section()[name]) for part in parts]
+        assert told["sections"][name]["gradient"]["mean"] == pytest.approx(sum(expected) / 3, rel=1e-3)
+
+
+def _check_corpus(found: pd.DataFrame, folder: Path, output: str) -> None:
+    """The words of all prompts against the rows of each."""
+    ranked = pd.read_csv(folder / "words.csv")
+    rows = found[(found["level"] == "word") & (found["row"] != 4)]  # row 4 repeats row 1
+    by_word = rows.groupby("text_hash")["ablation"].agg(["mean", "count"]).query("count >= 2").sort_values("mean", ascending=False)
+    assert ranked["word_hash"].tolist() == by_word.index.tolist() and len(ranked) == 5
+    assert ranked["ablation"].tolist() == pytest.approx(by_word["mean"].tolist())
+    assert ranked["rank"].tolist() == [1, 2, 3, 4, 5] and ranked["prompts"].tolist() == [2] * 5
+    assert ranked["marker"].sum() == 1
+    assert (ranked["ablation_low"] <= ranked["ablation"]).all() and (ranked["ablation"] <= ranked["ablation_high"]).all()
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("words.csv", "told.json")} == {0o600}
+    opposite = rows["gradient_times_input"] * rows["ablation"] < 0
+    told = json.loads((folder / "told.json").read_text())["agreement"]
+    assert told["words_of_opposite_sign"]["mean"] == pytest.approx(opposite.mean())
+    assert f"opposite signs: {100 * opposite.mean():.0f} % (95 % interval" in output
+    assert "Rank correlation of gradient times input with ablation within a prompt: " in output
+    assert SENTINEL not in (folder / "words.csv").read_text() + (folder / "told.json").read_text()
+
+
+def test_interrupted_and_resumed_on_two_devices(pipeline_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill leaves are the parts that were written, each whole (test_score_command.py kills a process)."""
+    monkeypatch.setattr(worker, "PART_PROMPTS", 4)
+    prompts, out, straight = (tmp_path / name for name in ("p.jsonl", "o.jsonl", "s.jsonl"))
+    table(tmp_path, [f"Nodule of {i % 17} mm." for i in range(20)])
+    options = ["--batch-size", 4, "--no-ablation"]
+    assert attribute(pipeline_dir, prompts, straight, *options).exit_code == 0
+
+    written = PieceDirectory.write_part
+    parts: list[int] = []
+
+    def write(self: PieceDirectory, rank: int, part: Any) -> None:
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        written(self, rank, part)
+        parts.append(rank)
+
+    monkeypatch.setattr(PieceDirectory, "write_part", write)
+    assert attribute(pipeline_dir, prompts, out, *options).exit_code != 0
+    work = tmp_path / "o.jsonl.partial"
+    assert not out.exists() and len(list(work.glob("*.parquet"))) == 2 and stat.S_IMODE(work.stat().st_mode) == 0o700
+    monkeypatch.setattr(PieceDirectory, "write_part", written)
+
+    ranks = []
+
+    def both_in_turn(devices: int, share: Any, notes: Path) -> None:
+        for rank in range(devices):
+            before = set(notes.glob("*.parquet"))
+            pickle.loads(pickle.dumps(share))("cpu", rank, devices)  # as it is sent to a process
+            ranks.append(len(set(notes.glob("*.parquet")) - before))
+
+    monkeypatch.setattr(attribute_file, "run_on", both_in_turn)
+    done = attribute(pipeline_dir, prompts, out, *options, "--devices", 2)
+    assert done.exit_code == 0, done.output
+    assert "going on after 8 prompts." in done.output and "20 rows; 17 different prompts attributed." in done.output
+    assert ranks == [2, 1]  # of five batches two were done
+    assert not work.exists()
+    one, other = (pd.read_json(path, lines=True) for path in (out, straight))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-6)
+    assert one["row"].unique().tolist() == list(range(1, 21))
+    assert not one.duplicated(["row", "level", "index"]).any()
 
 
 def test_words_shown_and_no_ablation(pipeline_dir: Path, tmp_path: Path) -> None:
@@ -135,22 +211,6 @@ def test_no_word_for_the_sanitizer(pipeline_dir: Path, tmp_path: Path, monkeypat
     assert (tmp_path / "o.csv").exists() and not (tmp_path / "cues.csv").exists()
 
 
-def test_top_words() -> None:
-    def found(*scores: float) -> Attribution:
-        spans = [(0, 4), (5, 11), (12, 16)]
-        return Attribution(tuple(Piece("word", i, *spans[i], 1.0, -1.0, score) for i, score in enumerate(scores)), cut=False)
-
-    words = CueWords()
-    for _ in range(3):
-        words.add("Here effuse thus", found(1.0, 9.0, 2.0))
-    words.add("also effuse thus", found(5.0, 9.0, -1.0))
-    top, passed = words.top(5, 3)
-    assert [(cue.word, cue.prompts, cue.score) for cue in top] == [("thus", 4, 1.25), ("here", 3, 1.0)]
-    assert passed == 1  # "effuse" is no function word
-    assert [cue.word for cue in words.top(1, 1)[0]] == ["also"]
-    assert words.top(5, 9) == ([], 0)
-
-
 def test_the_cues_go_into_sanitize(tmp_path: Path) -> None:
     (tmp_path / "cues.csv").write_text("word,prompts,score\nadditionally,30,0.5\n")
     (tmp_path / "in.csv").write_text('prompt\n"Additionally, the lungs are clear."\n')
@@ -173,6 +233,7 @@ def test_attributor_does_not_depend_on_the_batch(pipeline_dir: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["--cues", "cues.yaml"], 2, "a cue file ends in"),
+        (["--words", "words.txt"], 2, "--words: words.txt is none of .csv, .jsonl, .parquet"),
         (["--prompt-column", "text"], 1, "missing column 'text'"),
         (["--model", "nowhere"], 1, "no such directory; --model takes a diffusers pipeline directory"),
     ],

@@ -52,7 +52,10 @@ def test_audit_validates_and_says_what_was_run(runs):
     assert audit["sanitizer"]["edited"] == audit["sanitizer"]["prompts"] and audit["sanitizer"]["residual_markers"] == 0
     assert [row["step"] for row in audit["curves"]] == [0, 3, 6]
     scored = {"text_noise_norm", "text_noise_norm_mean", "seed_convergence", "denoising_loss"}
-    assert set(audit["detectors"]) == scored | {"replication_tiled_l2", "replication_ratio"}
+    assert set(audit["detectors"]) == scored | {"replication_tiled_l2", "replication_ratio", "combined"}
+    combined = audit["detectors"]["combined"]
+    assert combined["of"] == ["text_noise_norm", "seed_convergence"] and combined["evals_per_prompt"] == 18
+    assert combined["by_repeats"][0]["exposure"] is not None  # the scores are there: 12 + 12 controls give a scale
     assert audit["words"]["reason"] is None and audit["words"]["prompts"] == 16 + 12 + 6 and audit["words"]["min_patients"] == 20
     assert {row["word"] for row in audit["words"]["top"] if row["marker"]} == {"___"}
     assert audit["marker_test"]["groups"]["canaries"]["n_prompts"] == 16

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import Result
+from transformers import CLIPTextConfig, CLIPTextModel
 from typer.testing import CliRunner
 
 from cxrguard.cli import app
@@ -302,12 +303,18 @@ def _long_prompts(model: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 512}))
 
 
+def _wider_encoder(model: Path) -> None:
+    config = CLIPTextConfig.from_pretrained(model / "text_encoder", hidden_size=24, num_attention_heads=2)
+    CLIPTextModel(config).save_pretrained(model / "text_encoder")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (_no_index, "has no model_index.json"),
         (_pickled, "pickled weights are never loaded"),
         (_code, "brings custom code"),
+        (_wider_encoder, "its text encoder (CLIPTextModel) cannot be taken: it gives states of size 24, the UNet attends to 16"),
         (_long_prompts, "its tokenizer pads prompts to 512, which its text encoder (CLIPTextModel, 77 positions) cannot take"),
     ],
 )

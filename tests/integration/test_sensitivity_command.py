@@ -18,8 +18,9 @@ from cxrguard.cli import app
 from cxrguard.probes.text_noise_norm import TextNoiseNorm
 from cxrguard.probes.words import cut_out
 from cxrguard.scoring.detectors import Draws
+from cxrguard.scoring.keyed_scorer import NoiseKeyedScorer
 from cxrguard.scoring.model import ScoringModel
-from cxrguard.scoring.sensitivity import VOCABULARY, NoiseKeyedScorer, SensitivityProbe, words_changed
+from cxrguard.scoring.sensitivity import VOCABULARY, SensitivityProbe, words_changed
 
 SENTINEL = "zyxomatosis"
 MARKED = f"In comparison with the study of ___, the lungs are clear. Mild {SENTINEL} in the left base is unchanged."

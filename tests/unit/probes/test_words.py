@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BertTokenizerFast
 from cxrguard.diffusion.encoding import token_layout, tokenize
 from cxrguard.errors import ModelError
 from cxrguard.probes.words import Word, aggregate_to_words, cut_out, leave_one_word_out, score_unique, token_offsets, words_of
+from cxrguard.randomness import prompt_key
 
 TEXTS = st.text(alphabet=" \n\tab_X1.,;:()[]*-'«é\u0301語😀", max_size=40)
 
@@ -161,17 +162,19 @@ def test_a_tokenizer_without_offsets_says_so(tmp_path: Path) -> None:
 
 
 def test_leave_one_word_out() -> None:
-    """Score = the length of all words with an e, so that each of them makes its own length."""
-    calls: list[list[str]] = []
+    """Score = the length of all words with an e, so that each of them makes its own length; more under the noise of another prompt."""
+    calls: list[list[tuple[str, str]]] = []
+    own = prompt_key("no edema")
 
-    def score(prompts: Any) -> list[float]:
-        calls.append(list(prompts))
-        return [float(sum(len(w) for w in said(p) if "e" in w)) for p in prompts]
+    def score(prompts: Any, keys: Any) -> list[float]:
+        calls.append(list(zip(prompts, keys, strict=True)))
+        return [(10.0 if key == own else 1.0) * sum(len(w) for w in said(p) if "e" in w) for p, key in calls[-1]]
 
-    changes = leave_one_word_out(["Left effusion, no edema.", "", "no edema", "no edema"], score, batch_size=3)
-    assert changes == [(4, 8, 0, 5), (), (0, 5), (0, 5)]
-    scored = [p for call in calls for p in call]
-    assert len(scored) == len(set(scored)) and max(len(call) for call in calls) == 3 and "Left, no edema." in scored
+    changes = leave_one_word_out(["Left effusion, no edema.", "", "no edema", "no edema"], score)
+    assert changes == [(4, 8, 0, 5), (), (0, 50), (0, 50)]
+    assert len(calls) == 1 and ("Left, no edema.", prompt_key("Left effusion, no edema.")) in calls[0]
+    with pytest.raises(ValueError, match="1 scores came back for 3 prompts"):
+        leave_one_word_out(["a b"], lambda prompts, keys: [0.0])
 
 
 def test_scores_may_be_a_tensor_but_not_too_few() -> None:

@@ -34,6 +34,16 @@ def test_parts_are_found_again(tmp_path: Path) -> None:
     assert stat.S_IMODE(work.path.stat().st_mode) == 0o700
 
 
+def test_a_run_that_goes_on_under_the_same_process_id_writes_over_nothing(tmp_path: Path) -> None:
+    """As in a container, where every run has the same."""
+    for number in (0, 1):
+        work = WorkDirectory(tmp_path / "o.partial", "abc", ["a", "b"])
+        with work.open(resume=True):
+            add(work, number)
+            done = work.load(2)[0]
+    assert list(done) == [True, True]
+
+
 def test_another_job_starts_afresh(tmp_path: Path) -> None:
     work = WorkDirectory(tmp_path / "o.partial", "abc", ["a", "b"])
     with work.open(resume=True):
