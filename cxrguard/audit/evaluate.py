@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxrguard.audit.exposure import exposure
 from cxrguard.audit.extraction import Replays, chance_rate, find_replays, nearest, replay_threshold
 from cxrguard.audit.groups import Judged
+from cxrguard.audit.statistics import oriented, roc_auc
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.encoding import decode_latents, encode_prompts
 from cxrguard.diffusion.loading import PipelineParts
@@ -177,9 +179,12 @@ def _check_finite(latents: Tensor) -> None:
 
 
 def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[str, Any]:
-    """Canaries against controls at one point of the schedule: raw scores' AUC with nothing assumed about replay."""
-    from cxrguard.audit.statistics import roc_auc
-
+    """Canaries against controls at one point of the schedule: raw scores' AUC and mean exposure, with nothing assumed about replay."""
     canaries, controls = (evaluator.score(denoiser, probe, name) for name in ("canaries", "controls"))
     direction: Any = probe.direction
-    return {"auc": roc_auc(canaries, controls, direction), "canary_mean": float(canaries.mean()), "control_mean": float(controls.mean())}
+    return {
+        "auc": roc_auc(canaries, controls, direction),
+        "exposure": float(exposure(oriented(canaries, direction), oriented(controls, direction)).mean()),
+        "canary_mean": float(canaries.mean()),
+        "control_mean": float(controls.mean()),
+    }

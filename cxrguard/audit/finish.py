@@ -16,6 +16,7 @@ from cxrguard import __version__
 from cxrguard.audit.assemble import GROUPS, generate_all, judge, outcomes_of, sampling_plan, score_all
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_strips
+from cxrguard.audit.fidelity import Fidelity
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
@@ -83,6 +84,7 @@ def finish_run(
     inference: InferencePlan | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
+    fidelity: Fidelity | None = None,
 
     Returns:
         The audit.
@@ -101,7 +103,8 @@ def finish_run(
             scores |= replication.score(evaluator, denoiser, list(plan), advance)
         detectors += replication.detectors(evaluator)
     judged = judge(evaluator, generated, scores, detectors, study, k, seed)
-    judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes) if inference else None
+    shows = fidelity.fit(evaluator, study) if fidelity else None
+    judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes, shows, judged["detectors"]) if inference else None
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():
@@ -113,6 +116,8 @@ def finish_run(
     audit = _header(facts, study, seconds_probes, run_dir) | judged | _rest(facts, study, strips)
     audit["verdict"] = verdict(audit)
     audit["seconds"]["total"] = time.perf_counter() - facts.start
+    controls = generated["controls"]
+    audit["fidelity"] |= shows.measure(controls.pixels, controls.per_draw) if shows else {"labels": None, "distance": None}
     validate_audit(audit)
     write_json_private(run_dir / "audit.json", audit)
     write_report(run_dir)
@@ -209,6 +214,9 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.observed": "no canary of this level",
+            "privacy": "trained without it (guard=dp)",
+            "fidelity.labels": "not asked for",
+            "fidelity.distance": "not asked for",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "inference_mitigations": "not asked for (mitigation=inference)",
             "curves": "not defined at this step: no training loss yet, or a group without scores",

@@ -173,7 +173,9 @@ def test_planted_auc_by_counting_pairs(direction: str) -> None:
     sign = 1 if direction == "higher" else -1
     wins = [(sign * (a - b) > 0) + 0.5 * (a == b) for a in scores["canaries"] for b in scores["controls"]]
     out = planted_auc(evaluator, None, FakeProbe(direction))  # type: ignore[arg-type]
-    assert out == {"auc": pytest.approx(sum(wins) / 12), "canary_mean": 4.5, "control_mean": 3.0}
+    ranks = [1 + sum((sign * (b - a) > 0) + 0.5 * (a == b) for b in scores["controls"]) for a in scores["canaries"]]
+    exposed = pytest.approx(np.mean(2 - np.log2(ranks)))  # of 3 controls
+    assert out == {"auc": pytest.approx(sum(wins) / 12), "exposure": exposed, "canary_mean": 4.5, "control_mean": 3.0}
 
 
 def test_groups_are_encoded_with_their_own_images(parts: PipelineParts, study: Study) -> None:
