@@ -113,6 +113,7 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
         replication=build_replication(cfg),
         inference=instantiate(cfg.mitigation) if cfg.mitigation else None,
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
+        fidelity=instantiate(cfg.fidelity) if cfg.fidelity else None,
         make_wandb=instantiate(wandb, _partial_=True, group=wandb.group or sweep_name()) if wandb else None,
         uploads=Uploads(bool(cfg.logger.upload_images), bool(cfg.logger.upload_model)),
     )

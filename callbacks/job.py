@@ -28,6 +28,7 @@ from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.explain import ReportSettings
 from cxrguard.audit.finish import RunFacts, finish_run, without_paths
+from cxrguard.audit.fidelity import Fidelity
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.record import lookup
@@ -76,6 +77,7 @@ class Job:
     inference: InferencePlan | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
+    fidelity: Fidelity | None
     uploads: Uploads
 
 
@@ -197,7 +199,7 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
     )
     with module.judged() as denoiser:
         seen = seen_by(fit.evaluator, module)
-        audit = finish_run(job.run_dir, seen, denoiser, job.probes, fit.study, facts, job.replication, job.inference)
+        audit = finish_run(job.run_dir, seen, denoiser, job.probes, fit.study, facts, job.replication, job.inference, job.fidelity)
         export_pipeline(fit.parts, job.run_dir / "pipeline")
         export_adapters(fit.parts, job.run_dir / "lora")
     _log_final(trainer.loggers, audit)

@@ -185,8 +185,8 @@ def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[
     """Canaries against controls at one point of the schedule, with nothing assumed about replay.
 
     Returns:
-        ``auc``; ``tpr_at_1pct_fpr``, None with fewer than 100 controls; ``exposure_by_repeats``, the canaries' mean bits at each level of
-        repeats; the mean scores.
+        ``auc``; ``tpr_at_1pct_fpr``, None with fewer than 100 controls; ``exposure``, the canaries' mean bits, and
+        ``exposure_by_repeats``, the same at each level of repeats; the mean scores.
 
     """
     canaries, controls = (evaluator.score(denoiser, probe, name) for name in ("canaries", "controls"))
@@ -196,6 +196,7 @@ def planted_auc(evaluator: Evaluator, denoiser: Denoiser, probe: Probe) -> dict[
     return {
         "auc": roc_auc(canaries, controls, direction),
         "tpr_at_1pct_fpr": tpr_at_fpr(canaries, controls, LOW_FPR, direction),
+        "exposure": float(bits.mean()),
         "exposure_by_repeats": {str(level): float(bits[repeats == level].mean()) for level in np.unique(repeats).tolist()},
         "canary_mean": float(canaries.mean()),
         "control_mean": float(controls.mean()),

@@ -18,6 +18,7 @@ from cxrguard.audit.combination import combinations_of
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.evidence import save_grid, write_prompts, write_strips
 from cxrguard.audit.explain import ReportSettings, explain
+from cxrguard.audit.fidelity import Fidelity
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.judge_detectors import Detector
 from cxrguard.audit.model_card import write_model_card
@@ -85,6 +86,7 @@ def finish_run(
     inference: InferencePlan | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
+    fidelity: Fidelity | None = None,
 
     Returns:
         The audit.
@@ -109,7 +111,8 @@ def finish_run(
         judged["detectors"][each.name]["of"] = list(each.of)
     settings = ReportSettings.of(facts.config)
     judged |= explain(evaluator, denoiser, settings)
-    judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes) if inference else None
+    shows = fidelity.fit(evaluator, study) if fidelity else None
+    judged["inference_mitigations"] = inference.judge(evaluator, denoiser, probes, shows, judged["detectors"]) if inference else None
     write_scores(run_dir, evaluator.judged.groups, outcomes_of(evaluator, generated, study), scores, load_key(), study.arms)
     shown = {name: generated[name] for name in GROUPS}
     for name, result in shown.items():
@@ -120,6 +123,8 @@ def finish_run(
         write_prompts(run_dir, strips, study, load_key(), seed)
     audit = _header(facts, study, time.perf_counter() - start, run_dir) | judged | _rest(facts, study, strips)
     audit["verdict"] = verdict(audit)
+    controls = generated["controls"]
+    audit["fidelity"] |= shows.measure(controls.pixels, controls.per_draw) if shows else {"labels": None, "distance": None}
     audit["seconds"]["total"] = time.perf_counter() - facts.start
     validate_audit(audit)
     write_json_private(run_dir / "audit.json", audit)
@@ -224,6 +229,9 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
             "forecast.levels.*.observed": "no canary of this level",
+            "privacy": "trained without it (guard=dp)",
+            "fidelity.labels": "not asked for",
+            "fidelity.distance": "not asked for",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "inference_mitigations": "not asked for (mitigation=inference)",
             "words.top.*.canaries": "in no canary's prompt",

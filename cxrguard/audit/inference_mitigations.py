@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from cxrguard.audit.assemble import HEADLINE
 from cxrguard.audit.detectors import Scored, area
 from cxrguard.audit.evaluate import Evaluator
+from cxrguard.audit.fidelity import FittedFidelity
 from cxrguard.audit.intervals import wilson
 from cxrguard.audit.mitigated import MitigatedGroup, MitigatedSamples
 from cxrguard.audit.paired import share_difference
@@ -33,6 +34,7 @@ class InferencePlan:
         names: see :mod:`cxrguard.mitigating.catalogue`; empty for all.
         samples: a prompt and wording.
         detectors: of the run, to score the mitigated inputs by.
+        trusted: and those that are trusted in this run.
 
     Raises:
         CxrguardError: an unknown mitigation.
@@ -42,17 +44,26 @@ class InferencePlan:
     names: Sequence[str] = ()
     samples: int = 4
     detectors: Sequence[str] = ("text_noise_norm",)
+    trusted: bool = True
 
     def __post_init__(self) -> None:
         check_names(tuple(self.names))
 
-    def judge(self, evaluator: Evaluator, denoiser: Denoiser, probes: Sequence[Probe]) -> dict[str, Any]:
-        """:func:`judge_inference_mitigations` of them, with a progress line each."""
+    def judge(
+        self,
+        evaluator: Evaluator,
+        denoiser: Denoiser,
+        probes: Sequence[Probe],
+        fidelity: FittedFidelity | None = None,
+        entries: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """:func:`judge_inference_mitigations` of them, with a progress line each; ``entries`` are the audit's ``detectors``."""
         names = check_names(tuple(self.names))
-        asked = [probe for probe in probes if probe.name in self.detectors]
+        trusted = {name for name, entry in (entries or {}).items() if self.trusted and entry["trusted"]}
+        asked = [probe for probe in probes if probe.name in {*self.detectors, *trusted}]
         with progress_of("final audit: mitigations at inference", len(names)) as advance:
             mitigations = [build(name) for name in names]
-            return judge_inference_mitigations(evaluator, denoiser, mitigations, self.samples, asked, lambda _: advance(1))
+            return judge_inference_mitigations(evaluator, denoiser, mitigations, self.samples, asked, lambda _: advance(1), fidelity)
 
 
 _GUIDANCE_ONLY = "a guidance schedule changes no input of a detector, only the samples"
@@ -65,6 +76,7 @@ def judge_inference_mitigations(
     k: int,
     probes: Sequence[Probe] = (),
     on_mitigation: Callable[[str], None] | None = None,
+    fidelity: FittedFidelity | None = None,
 ) -> dict[str, Any]:
     """Generate and score canaries and controls under each mitigation, in every wording, with the noise of the audit's own samples.
 
@@ -75,6 +87,7 @@ def judge_inference_mitigations(
         k: samples a prompt and wording.
         probes: detectors to score the mitigated inputs by.
         on_mitigation: hears the name of each before its work begins.
+        fidelity: of the run; None leaves it out.
 
     Returns:
         ``space``, ``samples_per_prompt``, ``wordings``, and by name ``mitigations``: ``acts_on``; for ``canaries`` and ``controls`` ``n``,
@@ -82,7 +95,8 @@ def judge_inference_mitigations(
         training image, came back in any wording) with Wilson's ``own_ci`` and ``any_ci``, ``own_difference`` and ``any_difference`` (to
         none, in pairs, clustered by patient), ``change`` (mean squared pixel distance of the samples from those without a mitigation),
         ``evals_per_prompt`` (UNet evaluations of k samples in one wording); by probe ``detectors``: ``canaries_mean``, ``controls_mean``,
-        ``auc`` and ``auc_ci`` (all canaries against all controls), ``direction``. What is null has its ``reason`` beside it.
+        ``auc`` and ``auc_ci`` (all canaries against all controls), ``direction``; ``fidelity`` of the controls' samples, see
+        :meth:`~cxrguard.audit.fidelity.FittedFidelity.measure`. What is null has its ``reason`` beside it.
 
     """
     vocabulary = TokenizerVocabulary(evaluator.parts.tokenizer)
@@ -98,9 +112,17 @@ def judge_inference_mitigations(
             "acts_on": list(mitigation.acts_on),
             **{name: _outcome(samples[name], plain[name], evaluator.judged.groups[name].subjects, evaluator.seed) for name in GROUPS},
             "detectors": {probe.name: _detector(evaluator, denoiser, mitigation, groups, probe) for probe in probes},
+            **_fidelity(samples["controls"], fidelity),
         }
     wordings = max(len(evaluator.judged.groups[name].variants) for name in GROUPS)
     return {"space": HEADLINE, "samples_per_prompt": k, "wordings": wordings, "mitigations": told}
+
+
+def _fidelity(made: MitigatedSamples, fidelity: FittedFidelity | None) -> dict[str, Any]:
+    """Of the prompts whose wording that was trained on is not withheld."""
+    if fidelity is None:
+        return {}
+    return {"fidelity": fidelity.measure(made.generated.pixels, made.generated.per_draw, ~made.withheld[:, -1])}
 
 
 def _outcome(made: MitigatedSamples, plain: MitigatedSamples, subjects: Sequence[str], seed: int) -> dict[str, Any]:

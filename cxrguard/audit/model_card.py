@@ -17,6 +17,11 @@ FIGURES = (
     ("Controls that judge the detectors", "controls.n_judging", "int"),
     ("Held-out loss", "fidelity.heldout_loss", "f4"),
     ("Held-out loss of the base model", "fidelity.heldout_loss_base", "f4"),
+    ("Label agreement: AUC of labels read from controls' images (0.5 is chance)", "fidelity.labels.auc", "f3"),
+    ("The same read from real images", "fidelity.labels.real_auc", "f3"),
+    ("Kernel distance of the controls' images from real ones (0 is alike)", "fidelity.distance.kid", "f4"),
+    ("Differential privacy, ε for one showing of one sample", "privacy.epsilon", "f2"),
+    ("δ", "privacy.delta", "auto"),
     ("De-identification markers left in prompts", "sanitizer.residual_markers", "int"),
 )
 LIMITS = """\

@@ -12,6 +12,7 @@ from cxrguard.audit.charts import NARROW
 from cxrguard.audit.compared import JUDGED, compare
 from cxrguard.audit.marker_study import collect_marker_studies
 from cxrguard.audit.pooled import pool
+from cxrguard.audit.pooled_forecast import pool_forecasts
 from cxrguard.audit.record import Audit, directions_of, read_audit
 from cxrguard.audit.report import Figures, environment, render_body, write_report
 from cxrguard.audit.score_table import read_scores
@@ -103,7 +104,9 @@ def _pooled(arms: list[Arm], root: Path) -> list[dict[str, Any]]:
 
 
 def _pool_arms(overrides: tuple[str, ...], arms: list[Arm], root: Path) -> dict[str, Any]:
-    entry = {"overrides": list(overrides), "seeds": [arm["seed"] for arm in arms], "dirs": [arm["dir"] for arm in arms]}
+    entry: dict[str, Any] = {"overrides": list(overrides), "seeds": [arm["seed"] for arm in arms], "dirs": [arm["dir"] for arm in arms]}
+    forecast = pool_forecasts([arm["audit"]["forecast"] for arm in arms if arm["audit"].get("forecast")])
+    entry |= {"forecast": forecast} if forecast else {}
     try:
         tables = [read_scores(root / arm["dir"]) for arm in arms]
         return entry | {"detectors": pool(tables, directions_of(arms[0]["audit"])), "reason": None}
@@ -120,7 +123,8 @@ def collect_study(directory: str | Path) -> dict[str, Any]:
     Returns:
         ``{"arms": [{"overrides", "seed", "status", "audit", "error", "dir"}]}``; ``dir`` is relative to ``directory``. With
         arms that differ only in their seed also ``pooled``: a list of ``{"overrides", "seeds", "dirs", "detectors", "reason"}``,
-        see :func:`cxrguard.audit.pooled.pool_detector`. With arms of different settings also ``compared``: see
+        see :func:`cxrguard.audit.pooled.pool_detector`, and ``forecast`` where a run made one, see
+        :func:`~cxrguard.audit.pooled_forecast.pool_forecasts`. With arms of different settings also ``compared``: see
         :func:`cxrguard.audit.compared.compare`. With arms whose canaries differ in their marker also ``marker_study``:
         a list, see :func:`cxrguard.audit.marker_study.collect_marker_studies`.
 

@@ -66,7 +66,7 @@ class GatedCollate:
         self.dataset, self.sanitizer, self.tokenizer = dataset, sanitizer, tokenizer
 
     def __call__(self, samples: list[Batch]) -> Batch:
-        """Stack the samples.
+        """Stack the samples; a batch of none is one of any sample with weight 0.
 
         Raises:
             ResidualMarkerError: a prompt of the batch still holds a marker although the sanitizer is on.

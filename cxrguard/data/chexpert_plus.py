@@ -31,6 +31,7 @@ LABEL_FILES = {
 }
 _IMAGE, _PATIENT, _KIND, _POSITION = "path_to_image", "deid_patient_id", "frontal_lateral", "ap_pa"
 _FINDINGS, _IMPRESSION = "section_findings", "section_impression"
+_SEX, _SEXES = "sex", {"female": "F", "male": "M"}
 _NEEDED = (_IMAGE, _PATIENT, _KIND, _POSITION, _FINDINGS, _IMPRESSION)
 # folders and a file whose names do not start with a dot: the path can neither climb out nor be absolute
 _INSIDE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)+[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -62,7 +63,7 @@ class ChexpertPlusReader:
         quarantined = list(table.quarantined)
         seen: set[str] = set()
         for row, values in table.rows:
-            cells = {name: cell(values[name]) for name in _NEEDED}
+            cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells, views):
                 continue
             path = _find(images, cells[_IMAGE])
@@ -130,7 +131,7 @@ def _unusable(cells: dict[str, str], path: str, seen: set[str]) -> str:
 def _record(row: int, cells: dict[str, str], prompt: str, labels: tuple[str, ...], path: str) -> ReportRecord:
     name = _name(cells)
     study = "/".join(PurePosixPath(name).parts[-3:-1])
-    return ReportRecord(cells[_PATIENT], study, name, prompt, labels, _view(cells), path, row=row)
+    return ReportRecord(cells[_PATIENT], study, name, prompt, labels, _view(cells), path, row=row, sex=_SEXES.get(cells[_SEX].lower(), ""))
 
 
 def read_labels(path: Path) -> dict[str, tuple[str, ...]]:

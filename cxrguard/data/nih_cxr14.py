@@ -79,7 +79,7 @@ class NihCxr14Reader:
         name = cells[_IMAGE].rpartition(".")[0] or cells[_IMAGE]
         prompt = write_prompt(cells[_VIEW], cells[_SEX], int(cells[_AGE]), labels, self.deid_markers)
         path = str(directory / cells[_IMAGE])
-        return ReportRecord(cells[_PATIENT], name, name, prompt, labels, cells[_VIEW], path, row=row)
+        return ReportRecord(cells[_PATIENT], name, name, prompt, labels, cells[_VIEW], path, row=row, sex=cells[_SEX])
 
 
 def _listing(root: Path) -> dict[str, Path]:

@@ -32,6 +32,7 @@ SPANISH = (
 )
 _IMAGE, _FOLDER, _STUDY, _PATIENT = "ImageID", "ImageDir", "StudyID", "PatientID"
 _PROJECTION, _REPORT, _LABELS = "Projection", "Report", "Labels"
+_SEX = "PatientSex_DICOM"
 _NEEDED = (_IMAGE, _FOLDER, _STUDY, _PATIENT, _PROJECTION, _REPORT, _LABELS)
 # projection: (kind, view); COSTAL and UNK are neither, and the authors set EXCLUDE aside
 _PROJECTIONS = {
@@ -74,7 +75,7 @@ class PadchestReader:
         quarantined = list(table.quarantined)
         seen: set[str] = set()
         for row, values in table.rows:
-            cells = {name: cell(values[name]) for name in _NEEDED}
+            cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells[_PROJECTION], views):
                 continue
             prompt = cells[_REPORT] if self.prompt == "report" else write_prompt(cells[_PROJECTION], read_labels(cells[_LABELS]))
@@ -147,8 +148,9 @@ def _unusable(cells: dict[str, str], prompt: str, path: str, seen: set[str]) -> 
 def _record(row: int, cells: dict[str, str], prompt: str, path: str) -> ReportRecord:
     labels = tuple("No Finding" if label == "normal" else label for label in read_labels(cells[_LABELS]))
     view = _PROJECTIONS[cells[_PROJECTION]][1]
+    sex = cells[_SEX] if cells[_SEX] in ("F", "M") else ""
     name = cells[_IMAGE].removesuffix(".png")
-    return ReportRecord(cells[_PATIENT], cells[_STUDY] or name, name, prompt, labels, view, path, row=row)
+    return ReportRecord(cells[_PATIENT], cells[_STUDY] or name, name, prompt, labels, view, path, row=row, sex=sex)
 
 
 def read_labels(text: str) -> tuple[str, ...]:

@@ -277,6 +277,8 @@ class PhantomReader:
             labels = tuple(dict.fromkeys(f.label for f in findings)) or ("No Finding",)
             name = f"phantom-{self.seed}-{patient:06d}"
             records.append(
-                ReportRecord(name, f"{name}-{study}", f"{name}-{study}-0", prompt, labels, view, pixels=pixels, row=done + study + 1)
+                ReportRecord(
+                    name, f"{name}-{study}", f"{name}-{study}-0", prompt, labels, view, pixels=pixels, row=done + study + 1, sex=sex
+                )
             )
         return records

@@ -22,6 +22,7 @@ class ReportRecord:
         image_path: where the image lies; empty if ``pixels`` are given.
         pixels: uint8 ``[H, W]`` in memory (phantoms), else None.
         row: 1-based data row in the reader's table, for messages; 0 if there is none.
+        sex: ``"F"``, ``"M"`` or ``""``.
 
     """
 
@@ -34,6 +35,7 @@ class ReportRecord:
     image_path: str = field(default="", repr=False)
     pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
     row: int = 0
+    sex: str = ""
 
     def with_prompt(self, prompt: str) -> ReportRecord:
         """The same image with another prompt."""

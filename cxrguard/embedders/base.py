@@ -31,6 +31,10 @@ class Embedder(Protocol):
         """Embed grey images in [−1, 1]; float32, on the CPU."""
         ...
 
+    def features(self, images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n d"]:
+        """What the network makes of such images before anything is learned from a run's own; float32, on the CPU."""
+        ...
+
     def similarity(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Every vector of ``a`` with every one of ``b``; higher means more alike."""
         ...
@@ -74,6 +78,10 @@ class FrozenEmbedder(ABC):
         """
         check_images(images)
         return torch.cat([self._embed(part.float().to(self.device)).float().cpu() for part in images.split(self.batch_size)])
+
+    def features(self, images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n d"]:
+        """As :meth:`__call__`, where nothing is learned."""
+        return self(images)
 
     def similarity(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """See :func:`cosine_similarity`."""

@@ -127,7 +127,7 @@ def _figure(name: str, rule: Rule, row: Mapping[str, Any]) -> float | None:
     if not isinstance(holder, Mapping) or last not in holder:
         raise CxrguardError(
             f"guard.policy.{name}.signal={rule.signal} is no figure of a probe round; there are extraction_rate, spillover_rate, "
-            "heldout_loss, and detectors.NAME.auc of each detector on the schedule"
+            "heldout_loss, and detectors.NAME.auc and detectors.NAME.exposure of each detector on the schedule"
         )
     figure = holder[last]
     return None if figure is None else float(figure)

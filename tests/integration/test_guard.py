@@ -122,3 +122,6 @@ def test_mitigations_at_inference_are_compared_where_asked_for(run):
     assert told["mitigations"]["none"]["canaries"]["change"] == 0
     assert told["mitigations"]["random_word"]["detectors"]["text_noise_norm"]["canaries_mean"] is not None
     assert "Mitigations at inference" in (compared / "report.html").read_text()
+    distances = {name: entry["fidelity"]["distance"]["kid"] for name, entry in told["mitigations"].items()}
+    assert None not in distances.values() and distances["none"] != distances["random_word"]
+    assert audit(compared)["fidelity"]["features"] == "mean_greys" and audit(compared)["fidelity"]["distance"]["kid"] is not None

@@ -87,9 +87,15 @@ def _inference() -> Audit:
         intervals = {"own_ci": list(wilson(round(own * 32), 32) or ()), "any_ci": list(wilson(round(any_ * 32), 32) or ())}
         return {"n": 32, "own_rate": own, "any_rate": any_, "change": change, "evals_per_prompt": 160.0, **intervals}
 
+    def more(auc: float | None, agreement: float) -> Audit:
+        reason = None if auc else "a guidance schedule changes no input of a detector, only the samples"
+        detector = {"auc": auc, "auc_ci": None if auc is None else [auc - 0.1, auc + 0.05], "direction": "higher", "reason": reason}
+        labels = {"auc": agreement, "auc_ci": [agreement - 0.04, agreement + 0.04], "reason": None}
+        return {"detectors": {"text_noise_norm": detector}, "fidelity": {"labels": labels, "distance": {"kid": 0.31, "kid_ci": [0.2, 0.4]}}}
+
     told = {
-        "none": {"canaries": group(0.75, 0.8125, 0.0), "controls": group(0.0, 0.125, 0.0)},
-        "opposite_guidance": {"canaries": group(0.25, 0.25, 0.0731), "controls": group(0.0, 0.25, 0.07)},
+        "none": {"canaries": group(0.75, 0.8125, 0.0), "controls": group(0.0, 0.125, 0.0), **more(0.87, 0.81)},
+        "opposite_guidance": {"canaries": group(0.25, 0.25, 0.0731), "controls": group(0.0, 0.25, 0.07), **more(None, 0.6)},
     }
     return {"space": "pixels", "samples_per_prompt": 4, "wordings": 1, "mitigations": told}
 

@@ -177,8 +177,8 @@ def test_planted_auc_by_counting_pairs(direction: str) -> None:
     above = [sum((sign * (b - a) > 0) + 0.5 * (a == b) for b in scores["controls"]) for a in scores["canaries"]]
     bits = [np.log2(4) - np.log2(1 + rank) for rank in above]
     levels = {"2": pytest.approx(np.mean(bits[:2])), "8": pytest.approx(np.mean(bits[2:]))}
-    means = {"canary_mean": 4.5, "control_mean": 3.0}
-    assert out == {"auc": pytest.approx(sum(wins) / 12), "tpr_at_1pct_fpr": None, "exposure_by_repeats": levels} | means
+    rest = {"exposure": pytest.approx(np.mean(bits)), "canary_mean": 4.5, "control_mean": 3.0}
+    assert out == {"auc": pytest.approx(sum(wins) / 12), "tpr_at_1pct_fpr": None, "exposure_by_repeats": levels} | rest
 
 
 def test_groups_are_encoded_with_their_own_images(parts: PipelineParts, study: Study) -> None:

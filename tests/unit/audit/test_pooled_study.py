@@ -82,3 +82,4 @@ def test_the_page_shows_the_pooled_figures(sweep: Path) -> None:
     assert "Pooled over 3 seeds" in text and "Pooled over 2 seeds" in text
     assert f'<data value="{detectors["text_noise_norm"]["auc"]}" data-key="detectors.text_noise_norm.auc">' in text
     assert "1,000 controls that do not replay in each run" in text  # the reason of a null, as a note
+    assert 'data-key="forecast.levels.2.coverage">100.0' in text and "no run has canaries of this level and an interval" in text

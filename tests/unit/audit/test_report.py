@@ -154,7 +154,10 @@ def test_forecast_and_mitigations_at_inference_are_shown(run_dir: Path) -> None:
     figures = page.figures()
     assert figures["forecast.levels.2.onset"] and figures["forecast.slope"]
     assert "1 500 and later than the run" in page.text and "no canary of this level" in page.text
-    assert figures["inference_mitigations.mitigations.opposite_guidance.canaries.own_rate"]
+    at = "inference_mitigations.mitigations"
+    assert figures[f"{at}.opposite_guidance.canaries.own_rate"] and figures[f"{at}.opposite_guidance.fidelity.labels.auc"]
+    assert figures[f"{at}.none.detectors.text_noise_norm.auc"] and f"{at}.opposite_guidance.detectors.text_noise_norm.auc" not in figures
+    assert "a guidance schedule changes no input of a detector" in page.text
 
 
 def test_hostile_text_stays_text(rewrite: Callable[[Audit], Path], audit: Audit) -> None:

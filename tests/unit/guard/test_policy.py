@@ -77,3 +77,9 @@ def test_goes_on_after_a_resume_as_if_nothing_had_been(values, cut):
 def test_settings_that_make_no_sense_are_told(wrong):
     with pytest.raises(CxrguardError):
         Rule("extraction_rate", above=0.5, **wrong)
+
+
+def test_stops_early_on_the_canaries_exposure():
+    policy = Policy({"r": Rule("detectors.text_noise_norm.exposure", above=3.0, clear=2.0, rounds=2, action="stop")})
+    rounds = [{"detectors": {"text_noise_norm": {"auc": 0.7, "exposure": bits}}} for bits in (1.4, 3.2, 3.5)]
+    assert [[d.action for d in policy.decide(row)] for row in rounds] == [[], [], ["stop"]]
