@@ -27,8 +27,8 @@ from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
 from cxrguard.audit.explain import ReportSettings
-from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.fidelity import Fidelity
+from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.record import lookup

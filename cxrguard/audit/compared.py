@@ -18,7 +18,7 @@ JUDGED = ("canaries", "members", "controls", "prompt_controls")
 GUARDS = ("guard", "sanitizer")  # what an arm may differ in from the unguarded one that it is held against
 INCIDENTAL = ("seed", "hydra", "cache", "logger", "ckpt_path")  # says nothing of what is compared
 NO_REFERENCE = "no run of the same other settings and seed has guard=off"
-FIDELITY: dict[str, tuple[str, str]] = {}
+FIDELITY = {"labels.auc": ("label AUC", "higher"), "distance.kid": ("kernel distance", "lower")}
 """Figures of ``fidelity`` that are compared: a dotted path in it, its name, and which way is better."""
 
 

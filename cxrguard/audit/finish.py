@@ -84,9 +84,9 @@ def finish_run(
     facts: RunFacts,
     replication: Replication | None = None,
     inference: InferencePlan | None = None,
+    fidelity: Fidelity | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
-    fidelity: Fidelity | None = None,
 
     Returns:
         The audit.
