@@ -16,9 +16,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
-from callbacks.checks import check_probes, check_setting, check_strategy
+from callbacks.checks import check_privacy, check_probes, check_setting, check_strategy
 from callbacks.guard import GuardCallback
 from callbacks.keep_metrics import KeepMetrics
+from callbacks.privacy import PrivacyCallback
 from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
 from callbacks.steering import SteeringCallback
@@ -26,8 +27,8 @@ from callbacks.stop import StopOnSignal, StoppedError
 from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
-from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.fidelity import Fidelity
+from cxrguard.audit.finish import RunFacts, finish_run, without_paths
 from cxrguard.audit.groups import build_judged
 from cxrguard.audit.inference_mitigations import InferencePlan
 from cxrguard.audit.record import lookup
@@ -44,6 +45,7 @@ from cxrguard.diffusion.trainable import check_asked
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
 from cxrguard.probes.batch import Probe, needs
+from cxrguard.pseudonym import secret_seed
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ class Job:
     probes: list[Probe]
     replication: Replication | None
     inference: InferencePlan | None
+    fidelity: Fidelity | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
-    fidelity: Fidelity | None
     uploads: Uploads
 
 
@@ -151,6 +153,7 @@ def prepare(job: Job) -> Fit:
     """Load, encode, train the base stage, and find out before the fit what would fail after it."""
     config = job.config
     check_strategy(config["trainer"]["strategy"])
+    check_privacy(config)
     device = choose_device(str(config["trainer"]["accelerator"]))
     for part in ("unet", "text_encoder"):  # now: encoding a large data set takes hours
         check_asked(config["model"]["module"][part], f"model.module.{part}")
@@ -166,6 +169,8 @@ def prepare(job: Job) -> Fit:
         if isinstance(callback, SteeringCallback) and callback.acts:
             job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
             callback.attach(job.data.steering_dataloader)
+        if isinstance(callback, PrivacyCallback) and callback.settings:
+            callback.attach(len(job.data.train_set), job.data.batch_size, secret_seed("dp-noise", config["seed"]))
     loss = math.nan
     if is_first_process():
         with module.judged() as denoiser:
@@ -192,6 +197,7 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         curves=fit.schedule.curves,
         actions=actions_of(job),
         n_residual=job.data.count_markers(),
+        privacy=next((c.summary() for c in job.callbacks if isinstance(c, PrivacyCallback)), None),
     )
     with module.judged() as denoiser:
         seen = seen_by(fit.evaluator, module)

@@ -54,6 +54,7 @@ class RunFacts:
         curves: one row a scheduled probe.
         n_residual: markers in the prompts that were trained on.
         actions: what the guard did, in order.
+        privacy: ε and what it rests on, see :meth:`cxrguard.diffusion.private.PrivateTraining.summary`; None without.
 
     """
 
@@ -71,6 +72,7 @@ class RunFacts:
     curves: list[dict[str, Any]]
     n_residual: int
     actions: list[dict[str, Any]] = field(default_factory=list)
+    privacy: dict[str, Any] | None = None
 
 
 def finish_run(
@@ -82,9 +84,9 @@ def finish_run(
     facts: RunFacts,
     replication: Replication | None = None,
     inference: InferencePlan | None = None,
+    fidelity: Fidelity | None = None,
 ) -> dict[str, Any]:
     """Judge the weights in ``denoiser`` and write ``audit.json``, ``report.html``, ``MODEL_CARD.md``, ``scores.csv``, pictures.
-    fidelity: Fidelity | None = None,
 
     Returns:
         The audit.
@@ -114,10 +116,10 @@ def finish_run(
         strips = write_strips(evaluator, shown, run_dir, load_key())
     seconds_probes = facts.seconds_probes + time.perf_counter() - start
     audit = _header(facts, study, seconds_probes, run_dir) | judged | _rest(facts, study, strips)
-    audit["verdict"] = verdict(audit)
-    audit["seconds"]["total"] = time.perf_counter() - facts.start
     controls = generated["controls"]
     audit["fidelity"] |= shows.measure(controls.pixels, controls.per_draw) if shows else {"labels": None, "distance": None}
+    audit["verdict"] = verdict(audit)
+    audit["seconds"]["total"] = time.perf_counter() - facts.start
     validate_audit(audit)
     write_json_private(run_dir / "audit.json", audit)
     write_report(run_dir)
@@ -204,6 +206,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
         },
         "sanitizer": study.sanitizer_counts | {"residual_markers": facts.n_residual},
         "actions": facts.actions,
+        "privacy": facts.privacy,
         "curves": facts.curves,
         "forecast": forecast_of(facts.curves, int(facts.config["seed"])),
         "strips": strips,
@@ -211,12 +214,12 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
             "controls.prompt_only": "the run has no prompt-only controls, or generates no image under them",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
-            "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
-            "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
-            "forecast.levels.*.observed": "no canary of this level",
             "privacy": "trained without it (guard=dp)",
             "fidelity.labels": "not asked for",
             "fidelity.distance": "not asked for",
+            "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
+            "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
+            "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "inference_mitigations": "not asked for (mitigation=inference)",
             "curves": "not defined at this step: no training loss yet, or a group without scores",
