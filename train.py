@@ -31,7 +31,8 @@ def build_data(cfg: DictConfig, run_dir: Path, **overrides: Any) -> Any:
     sizes["window"] = cfg.data.get("window")  # data without image files has none
     sizes["count_duplicates"] = bool(cfg.data.get("duplicates"))
     sizes["input_ids"] = cfg.model.module.text_encoder != "frozen"
-    sizes |= {name: instantiate(cfg.guard[name]) for name in ("repeats", "captions")}
+    sizes["private"] = bool(cfg.guard.dp)
+    sizes |= {name: instantiate(cfg.guard[name]) for name in ("repeats", "captions", "recaption")}
     places = {"out_dir": run_dir, "cache_dir": cache_dir(cfg, run_dir)}
     arguments: dict[str, Any] = {"canaries": instantiate(cfg.canaries), "seed": cfg.seed, **places, **sizes, **overrides}
     return ReportDataModule(instantiate(cfg.data.reader), instantiate(cfg.sanitizer), **arguments)
@@ -76,7 +77,7 @@ def build_base_stage(cfg: DictConfig, run_dir: Path) -> Any:
     merged = OmegaConf.merge(cfg, {"data": {"reader": {"views": list(cfg.base_stage.views)}}})
     assert isinstance(merged, DictConfig)
     stage: dict[str, Any] = {"canaries": CanarySettings(n=0), "heldout_fraction": 0.05, "count_duplicates": False}
-    stage |= {"repeats": None, "captions": None}
+    stage |= {"repeats": None, "captions": None, "recaption": None, "private": False}
     stage |= {"cache_dir": cache_dir(cfg, run_dir), "input_ids": False}
     data = build_data(merged, run_dir / "base_stage", **stage)
     trainer = instantiate(cfg.trainer, _partial_=True, max_steps=cfg.base_stage.max_steps, logger=False, enable_checkpointing=False)
@@ -112,8 +113,8 @@ def _build_job(cfg: DictConfig, run_dir: Path) -> Any:
         probes=[instantiate(probe) for probe in cfg.probe.values() if probe],
         replication=build_replication(cfg),
         inference=instantiate(cfg.mitigation) if cfg.mitigation else None,
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
         fidelity=instantiate(cfg.fidelity) if cfg.fidelity else None,
+        callbacks=[instantiate(callback) for callback in cfg.callbacks.values() if callback],
         make_wandb=instantiate(wandb, _partial_=True, group=wandb.group or sweep_name()) if wandb else None,
         uploads=Uploads(bool(cfg.logger.upload_images), bool(cfg.logger.upload_model)),
     )

@@ -57,6 +57,35 @@ def check_probes(evaluator: Evaluator, denoiser: Denoiser, probes: list[Probe]) 
             ) from error
 
 
+def check_privacy(config: dict[str, Any]) -> None:
+    """Find out before anything is loaded what private training cannot go with.
+
+    Raises:
+        CxrguardError: a setting under which per-sample gradients or the account of ε would be wrong.
+
+    """
+    guard, module, trainer = config["guard"], config["model"]["module"], config["trainer"]
+    if not guard["dp"]:
+        return
+    needed = {
+        "model.module.unet": (module["unet"], ("lora",)),
+        "model.module.text_encoder": (module["text_encoder"], ("frozen",)),
+        "model.module.compile": (module.get("compile", False), (False,)),
+        "model.module.gradient_checkpointing": (module.get("gradient_checkpointing", False), (False,)),
+        "trainer.accumulate_grad_batches": (trainer["accumulate_grad_batches"], (1,)),
+        "trainer.precision": (str(trainer["precision"]), ("32-true", "32")),
+        "trainer.devices": (str(trainer["devices"]), ("1",)),
+        "trainer.num_nodes": (trainer.get("num_nodes", 1), (1,)),
+        # what one sample is then trained on would depend on the others
+        "guard.captions.variants": (guard["captions"]["variants"], (1,)),
+        "guard.repeats.images": (guard["repeats"]["images"], ("off",)),
+        "guard.repeats.prompts": (guard["repeats"]["prompts"], ("off",)),
+    }
+    wrong = [f"{name}={allowed[0]}, not {value}" for name, (value, allowed) in needed.items() if value not in allowed]
+    if wrong:
+        raise CxrguardError(f"guard=dp treats each sample by itself; it needs {'; '.join(wrong)}")
+
+
 def strategy_name(strategy: Any) -> str:
     """``trainer.strategy`` as Lightning names it, e.g. ``deepspeed_stage_2``; of a ``_target_`` the class, in small letters."""
     named = strategy.get("_target_", "") if isinstance(strategy, dict) else strategy

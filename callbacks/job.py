@@ -16,10 +16,12 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from callbacks.checkpoint import AtomicCheckpointIO, resolve_checkpoint
-from callbacks.checks import check_probes, check_setting, check_strategy
+from callbacks.checks import check_privacy, check_probes, check_setting, check_strategy
+from callbacks.final_metrics import log_final
 from callbacks.guard import GuardCallback
 from callbacks.keep_metrics import KeepMetrics
-from callbacks.probe import ProbeCallback, by_level, seen_by
+from callbacks.privacy import PrivacyCallback
+from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
 from callbacks.steering import SteeringCallback
 from callbacks.stop import StopOnSignal, StoppedError
@@ -45,8 +47,7 @@ from cxrguard.diffusion.trainable import check_asked
 from cxrguard.errors import CxrguardError
 from cxrguard.files import write_json_private
 from cxrguard.probes.batch import Probe, needs
-
-SANITIZER_COUNTS = ("prompts", "edited", "emptied", "refused", "residual_markers")
+from cxrguard.pseudonym import secret_seed
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ class Job:
     probes: list[Probe]
     replication: Replication | None
     inference: InferencePlan | None
+    fidelity: Fidelity | None
     callbacks: list[pl.Callback]
     make_wandb: Callable[..., Logger] | None
-    fidelity: Fidelity | None
     uploads: Uploads
 
 
@@ -155,6 +156,7 @@ def prepare(job: Job) -> Fit:
     config = job.config
     check_strategy(config["trainer"]["strategy"])
     ReportSettings.of(config)
+    check_privacy(config)
     device = choose_device(str(config["trainer"]["accelerator"]))
     for part in ("unet", "text_encoder"):  # now: encoding a large data set takes hours
         check_asked(config["model"]["module"][part], f"model.module.{part}")
@@ -170,6 +172,8 @@ def prepare(job: Job) -> Fit:
         if isinstance(callback, SteeringCallback) and callback.acts:
             job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
             callback.attach(job.data.steering_dataloader)
+        if isinstance(callback, PrivacyCallback) and callback.settings:
+            callback.attach(len(job.data.train_set), job.data.batch_size, secret_seed("dp-noise", config["seed"]))
     loss = math.nan
     if is_first_process():
         with module.judged() as denoiser:
@@ -196,13 +200,14 @@ def judge_fit(job: Job, fit: Fit, trainer: pl.Trainer, start: float, seconds_tra
         curves=fit.schedule.curves,
         actions=actions_of(job),
         n_residual=job.data.count_markers(),
+        privacy=next((c.summary() for c in job.callbacks if isinstance(c, PrivacyCallback)), None),
     )
     with module.judged() as denoiser:
         seen = seen_by(fit.evaluator, module)
         audit = finish_run(job.run_dir, seen, denoiser, job.probes, fit.study, facts, job.replication, job.inference, job.fidelity)
         export_pipeline(fit.parts, job.run_dir / "pipeline")
         export_adapters(fit.parts, job.run_dir / "lora")
-    _log_final(trainer.loggers, audit)
+    log_final(trainer.loggers, audit)
     log_audit(trainer.loggers, job.run_dir, audit, job.uploads)
     Console().print(summary_table(audit, job.run_dir))
     return audit
@@ -277,20 +282,3 @@ def build_trainer(job: Job, resuming: bool = False) -> pl.Trainer:
 def _accelerator(job: Job) -> str:
     """The trainer runs where the frozen parts lie."""
     return "cpu" if choose_device(str(job.config["trainer"]["accelerator"])) == "cpu" else "gpu"
-
-
-def final_metrics(audit: dict[str, Any]) -> dict[str, Any]:
-    """The audit's figures for every logger; none of them is a time, so that a second audit of the same weights says the same."""
-    final = {"final/extraction_rate": audit["canaries"]["extraction_rate"], "final/spillover_rate": audit["controls"]["spillover_rate"]}
-    final |= by_level("final/extraction_rate", {str(row["repeats"]): row["extraction_rate"] for row in audit["canaries"]["by_repeats"]})
-    for name, entry in audit["detectors"].items():
-        final |= {f"final/auc/{name}": entry["auc"], f"final/tpr_at_1pct_fpr/{name}": entry["tpr_at_1pct_fpr"]}
-        final |= by_level(f"final/exposure/{name}", {str(row["repeats"]): row["exposure"] for row in entry.get("by_repeats") or []})
-    return final | {f"final/sanitizer/{name}": audit["sanitizer"][name] for name in SANITIZER_COUNTS}
-
-
-def _log_final(loggers: list[Any], audit: dict[str, Any]) -> None:
-    final = final_metrics(audit)
-    for logger in loggers:
-        logger.log_metrics({name: value for name, value in final.items() if value is not None}, step=audit["steps"])
-        logger.finalize("success")

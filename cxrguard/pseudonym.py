@@ -47,3 +47,9 @@ def _read_or_make(path: Path) -> bytes:
 def pseudonym(key: bytes, text: str) -> str:
     """Twelve hex digits of HMAC-SHA256."""
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def secret_seed(*names: str | int) -> int:
+    """A seed in [0, 2**63) as a function of the site's key and ``names``: the same at the site, and no one else can draw the same."""
+    text = "\x1f".join(map(str, names))
+    return int.from_bytes(hmac.new(load_key(), text.encode(), hashlib.sha256).digest()[:8], "big") >> 1

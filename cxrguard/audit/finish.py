@@ -56,6 +56,7 @@ class RunFacts:
         curves: one row a scheduled probe.
         n_residual: markers in the prompts that were trained on.
         actions: what the guard did, in order.
+        privacy: ε and what it rests on, see :meth:`cxrguard.diffusion.private.PrivateTraining.summary`; None without.
 
     """
 
@@ -73,6 +74,7 @@ class RunFacts:
     curves: list[dict[str, Any]]
     n_residual: int
     actions: list[dict[str, Any]] = field(default_factory=list)
+    privacy: dict[str, Any] | None = None
 
 
 def finish_run(
@@ -122,9 +124,9 @@ def finish_run(
     if settings.show_prompts:
         write_prompts(run_dir, strips, study, load_key(), seed)
     audit = _header(facts, study, time.perf_counter() - start, run_dir) | judged | _rest(facts, study, strips)
-    audit["verdict"] = verdict(audit)
     controls = generated["controls"]
     audit["fidelity"] |= shows.measure(controls.pixels, controls.per_draw) if shows else {"labels": None, "distance": None}
+    audit["verdict"] = verdict(audit)
     audit["seconds"]["total"] = time.perf_counter() - facts.start
     validate_audit(audit)
     write_json_private(run_dir / "audit.json", audit)
@@ -219,6 +221,7 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
         },
         "sanitizer": study.sanitizer_counts | {"residual_markers": facts.n_residual},
         "actions": facts.actions,
+        "privacy": facts.privacy,
         "curves": facts.curves,
         "forecast": forecast_of(facts.curves, int(facts.config["seed"])),
         "strips": strips,
@@ -226,12 +229,12 @@ def _rest(facts: RunFacts, study: Study, strips: list[dict[str, Any]]) -> dict[s
             "extraction.groups.*.*.*.any_on_canaries": "no sample of these prompts replays a training image",
             "controls.prompt_only": "the run has no prompt-only controls, or generates no image under them",
             "detectors.*.lowest_repeats": "trusted at no repeat level of this run",
-            "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
-            "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
-            "forecast.levels.*.observed": "no canary of this level",
             "privacy": "trained without it (guard=dp)",
             "fidelity.labels": "not asked for",
             "fidelity.distance": "not asked for",
+            "forecast.slope_ci": "too few of the resampled canaries came back for an interval",
+            "forecast.levels.*.ci": "too few of the resampled canaries came back for an interval",
+            "forecast.levels.*.observed": "no canary of this level",
             "forecast.levels.*.covered": "no canary of this level, or no interval",
             "inference_mitigations": "not asked for (mitigation=inference)",
             "words.top.*.canaries": "in no canary's prompt",

@@ -199,14 +199,18 @@ def _prompt_group(parts: PipelineParts, samples: Sequence[PromptedRecord], like:
 
 
 def _variants(parts: PipelineParts, samples: Sequence[PromptedRecord]) -> tuple[Variant, ...]:
-    wordings = [[s.record.prompt for s in samples], [s.sanitized for s in samples]]
-    if wordings[0] == wordings[1]:
-        wordings.pop()
-    return tuple(_variant(parts, wording) for wording in wordings)
+    originals, trained = [s.record.prompt for s in samples], [s.sanitized for s in samples]
+    if originals == trained:
+        return (_variant(parts, originals, originals),)
+    # Samples that share a caption must not share their noise: they would be one attack, counted as many.
+    shared = len(set(trained)) < len(trained)
+    noise_of = [f"{o}\n{t}" for o, t in zip(originals, trained, strict=True)] if shared else trained
+    return _variant(parts, originals, originals), _variant(parts, trained, noise_of)
 
 
-def _variant(parts: PipelineParts, prompts: list[str]) -> Variant:
-    keys = tuple(prompt_key(prompt) for prompt in prompts)
+def _variant(parts: PipelineParts, prompts: list[str], noise_of: list[str]) -> Variant:
+    """Prompts, and the texts that their noise is a function of."""
+    keys = tuple(prompt_key(text) for text in noise_of)
     return Variant(encode_prompts(parts, prompts), keys, token_layout(parts.tokenizer, prompts), tuple(prompts))
 
 

@@ -40,12 +40,16 @@ class CachedSamples(Dataset[Batch]):
         times = np.asarray(repeats, np.int64)
         first = np.repeat(np.cumsum(times) - times, times)
         self.order = np.stack([np.repeat(np.arange(len(times)), times), np.arange(len(first)) - first], axis=1)
+        self.most = int(times.max(initial=1))
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: int) -> Batch:
-        sample, draw = self.order[index].tolist()
+        """The showing ``index``; beyond their number the same ones with draws of their own, once more each lap."""
+        lap, showing = divmod(index, len(self.order))
+        sample, draw = self.order[showing].tolist()
+        draw += lap * self.most
         caption = sample * self.captions + choose_caption(self.captions, self.seed, self.epoch, sample, draw)
         return {
             "latents": self.latents[sample],
@@ -72,6 +76,8 @@ class GatedCollate:
             ResidualMarkerError: a prompt of the batch still holds a marker although the sanitizer is on.
 
         """
+        if not samples:
+            return self([self.dataset[0]]) | {"weights": torch.zeros(1)}
         prompts = [self.dataset.prompts[int(s["captions"])] for s in samples]
         self.sanitizer.gate(prompts)
         batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
@@ -101,6 +107,38 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order = torch.randperm(self.n, generator=torch_generator("order", self.seed, self.epoch)).tolist()
         return iter(order[self.rank :: self.world_size][: len(self)])
+
+
+class PoissonBatches(Sampler[list[int]]):
+    """Each step draws each showing with the same probability and by itself: what the account of private training rests on.
+
+    Batches differ in size; ``batch_size`` is the mean, and an epoch has as many steps as one of whole batches.
+
+    Args:
+        samples: what is drawn from.
+        batch_size: see above.
+        secret: seeds the draws; who was drawn must stay unknown for ε to hold.
+
+    """
+
+    def __init__(self, samples: CachedSamples, batch_size: int, secret: int) -> None:
+        self.samples, self.secret, self.epoch = samples, secret, 0
+        self.rate = batch_size / len(samples)
+        self._steps = len(samples) // batch_size
+        self.sampler = self  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """See :meth:`EpochSampler.set_epoch`."""
+        self.epoch = self.samples.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        n = len(self.samples)
+        for step in range(self._steps):
+            drawn = torch.rand(n, generator=torch_generator("poisson", self.secret, self.epoch, step)) < self.rate
+            yield (drawn.nonzero().flatten() + step * n).tolist()
 
 
 class ResumableLoader(DataLoader[Batch]):

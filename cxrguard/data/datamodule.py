@@ -11,16 +11,18 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from cxrguard.data.batches import Batch, CachedSamples, EpochSampler, GatedCollate, ResumableLoader
+from cxrguard.data.batches import Batch, CachedSamples, EpochSampler, GatedCollate, PoissonBatches, ResumableLoader
 from cxrguard.data.cache import open_cache
 from cxrguard.data.captions import CaptionVariants, share_changed
 from cxrguard.data.duplicates import find_duplicates
 from cxrguard.data.encoded import CachedEncoder
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_study, plan, read_usable, sanitize_plan
+from cxrguard.data.recaption import Recaption
 from cxrguard.data.records import Reader, ReportRecord
 from cxrguard.data.repeats import RepeatLimit
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError, CxrguardError
+from cxrguard.pseudonym import secret_seed
 from cxrguard.sanitizer.pipeline import TextSanitizer
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
 from cxrguard.sanitizer.settings import SanitizerSettings
@@ -46,6 +48,8 @@ class ReportDataModule(pl.LightningDataModule):
         count_duplicates: look for exact and near duplicates of images and of reports, and say how many there are.
         repeats: most showings an epoch of samples that are alike; None leaves them as they are.
         captions: several captions a training sample; None has the one.
+        recaption: captions made of labels; None trains on the reports.
+        private: batches are drawn as private training needs them.
 
     """
 
@@ -67,6 +71,8 @@ class ReportDataModule(pl.LightningDataModule):
         input_ids: bool = False,
         repeats: RepeatLimit | None = None,
         captions: CaptionVariants | None = None,
+        recaption: Recaption | None = None,
+        private: bool = False,
     ) -> None:
         super().__init__()
         self.reader, self.sanitizer, self.canaries = reader, sanitizer, canaries
@@ -74,6 +80,7 @@ class ReportDataModule(pl.LightningDataModule):
         self.max_bad_fraction, self.seed, self.out_dir, self.window = max_bad_fraction, seed, out_dir, window
         self.cache_dir, self.count_duplicates, self.input_ids = cache_dir, count_duplicates, input_ids
         self.repeats, self.captions = repeats or RepeatLimit(), captions or CaptionVariants()
+        self.recaption, self.private = recaption or Recaption(), private
         self.actions: list[dict[str, Any]] = []
 
     def encode(self, parts: PipelineParts) -> Study:
@@ -84,7 +91,8 @@ class ReportDataModule(pl.LightningDataModule):
             CxrguardError: the cache cannot be used.
 
         """
-        self.study, self.tokenizer = self._prepare(), parts.tokenizer if self.input_ids else None
+        self.study, self.actions = self.recaption.apply(self._prepare())
+        self.tokenizer = parts.tokenizer if self.input_ids else None
         check_study(self.study, parts.tokenizer)
         showings = self._limited()
         with open_cache(self.cache_dir) as cache:
@@ -117,7 +125,6 @@ class ReportDataModule(pl.LightningDataModule):
 
     def _limited(self) -> list[int]:
         """Showings an epoch under the repeat limit; what it takes away is written down as an action."""
-        self.actions.clear()
         before, after = self.study.showings, self.repeats.showings(self.study)
         if self.repeats.acts:
             taken = {"samples_left_out": after.count(0), "showings_left_out": sum(before) - sum(after), "of_showings": sum(before)}
@@ -134,8 +141,11 @@ class ReportDataModule(pl.LightningDataModule):
 
     def train_dataloader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
         """Members once, canaries as often as they are repeated, in a seeded order; this process's share of them."""
-        sampler = EpochSampler(len(self.train_set), self.seed, rank, world_size, self.train_set)
         collate = GatedCollate(self.train_set, self.sanitizer, self.tokenizer)
+        if self.private:
+            batches = PoissonBatches(self.train_set, self.batch_size, secret_seed("dp-batches", self.seed))
+            return ResumableLoader(self.train_set, batch_sampler=batches, collate_fn=collate)
+        sampler = EpochSampler(len(self.train_set), self.seed, rank, world_size, self.train_set)
         return ResumableLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:

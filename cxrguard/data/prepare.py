@@ -85,6 +85,7 @@ class Study:
     ``arms`` are those of the canaries and the controls in a study of the marker itself, by group, else empty. ``cache_dir`` is where
     latents of its images are kept. ``duplicates`` are counts, see :meth:`~cxrguard.data.duplicates.Duplicates.summary`; empty where
     none were looked for. ``repeats`` count near copies of a canary too; these are ``copies``, each of the canary ``copy_of``.
+    ``recaptioned``: the prompts that are trained on are made of labels, and several samples may have the same.
     """
 
     members: list[PromptedRecord]
@@ -101,6 +102,7 @@ class Study:
     steering: list[PromptedRecord] = field(default_factory=list)
     copies: list[PromptedRecord] = field(default_factory=list)
     copy_of: tuple[int, ...] = ()
+    recaptioned: bool = False
 
     def subjects(self) -> frozenset[str]:
         """Every patient of the study, whatever the group."""
@@ -231,6 +233,8 @@ def check_study(study: Study, tokenizer: Any) -> None:
     if not study.canaries:
         return
     check_unique({name: [p.record.prompt for p in group] for name, group in groups.items()}, "original prompts")
+    if study.recaptioned:  # shared by design: what comes back is traced by its image
+        return
     check_unique({name: [p.sanitized for p in group] for name, group in groups.items()}, "sanitized prompts")
     encode = {name: [_short(tokenizer(p.sanitized, truncation=True).input_ids) for p in group] for name, group in groups.items()}
     check_unique(encode, "token ids after truncation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cxrguard.diffusion.denoiser import UNetDenoiser
 from cxrguard.diffusion.encoding import encode_prompts, tokenize
+from cxrguard.diffusion.gathering import of_everyone
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.diffusion.objective import (
     Draws,
@@ -26,6 +27,7 @@ from cxrguard.diffusion.objective import (
     training_target,
 )
 from cxrguard.diffusion.optimizer import build_optimizer, with_schedule
+from cxrguard.diffusion.private import PrivateTraining
 from cxrguard.diffusion.trainable import make_trainable
 from cxrguard.diffusion.trained_state import check_trained, keep_trained
 from cxrguard.errors import CxrguardError
@@ -42,9 +44,8 @@ class DiffusionModule(pl.LightningModule):
     """Fine-tunes the UNet of a text-to-image latent diffusion pipeline, and its text encoder where asked for.
 
     The VAE (and the text encoder, unless it is trained) are frozen and no submodules: they are neither in checkpoints
-    nor touched by the averaging of weights. Of the UNet, checkpoints hold what is trained.
-
-    A text encoder that is trained stays in eval mode: dropout would draw from the global state.
+    nor touched by the averaging of weights. Of the UNet, checkpoints hold what is trained. A text
+    encoder that is trained stays in eval mode: dropout would draw from the global state.
 
     Args:
         parts: the loaded pipeline.
@@ -122,6 +123,7 @@ class DiffusionModule(pl.LightningModule):
             raise CxrguardError("nothing is trained: model.module.unet and model.module.text_encoder are both frozen")
         self.ema = EMAModel(self.trainable(), decay=ema_decay, use_ema_warmup=True) if ema_decay else None
         self.mitigation: LossMitigation | None = None  # whoever sets it calibrates it
+        self.private: PrivateTraining | None = None  # whoever sets it attaches it to the UNet
 
     def train(self, mode: bool = True) -> DiffusionModule:
         """As any module's, but for the text encoder."""
@@ -181,6 +183,8 @@ class DiffusionModule(pl.LightningModule):
         noisy = add_noise(latents, noise, alpha_bar)
         # torch 2.13 on CPUs crashes in the backward pass of a channels_last group_norm that is trained where its input is not.
         noisy.requires_grad_(self.training and torch.is_grad_enabled() and not self.unet.conv_in.weight.requires_grad)
+        if self.private and self.training:
+            states.requires_grad_()  # the hooks on keys and values warn where no input has a gradient
         prediction = denoiser.predict(noisy, timesteps, states)
         losses = per_sample_loss(prediction, training_target(self.parts.prediction_type, latents, noise, alpha_bar))
         norms = None
@@ -228,7 +232,8 @@ class DiffusionModule(pl.LightningModule):
 
         """
         losses, seen = self._losses(batch, self.current_epoch)
-        loss = (losses if self.mitigation is None else losses * self._weights(seen, self.mitigation)).mean()
+        weights = batch.get("weights", 1.0) * (1.0 if self.mitigation is None else self._weights(seen, self.mitigation))
+        loss = (losses * weights).mean()
         if not torch.isfinite(loss):
             raise CxrguardError(
                 f"the training loss is not finite at step {self.global_step}: the model has diverged; "
@@ -238,16 +243,8 @@ class DiffusionModule(pl.LightningModule):
         return loss
 
     def _weights(self, seen: Seen, mitigation: LossMitigation) -> Tensor:
-        mitigation.record(self._everyone(seen))
+        mitigation.record(of_everyone(seen, self))
         return mitigation.weights(seen).to(seen.losses)
-
-    def _everyone(self, seen: Seen) -> Seen:
-        """The global batch of all processes, in the order that one process would have it."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return seen
-        parts = [seen.sample_ids, seen.timesteps, seen.losses, *([] if seen.text_noise_norms is None else [seen.text_noise_norms])]
-        gathered: list[Tensor] = [self.all_gather(part).transpose(0, 1).flatten() for part in parts]  # type: ignore[union-attr]
-        return Seen(*gathered)
 
     @torch.no_grad()
     def steering_losses(self, batches: Iterable[dict[str, Tensor]], draws: Sequence[int]) -> Seen:
@@ -256,8 +253,7 @@ class DiffusionModule(pl.LightningModule):
         for batch in batches:
             on_device = {name: value.to(self.device) for name, value in batch.items()}
             for draw in draws:
-                here = torch.full_like(on_device["draws"], draw)
-                found.append(self._losses({**on_device, "draws": here}, STEERING_EPOCH)[1])
+                found.append(self._losses({**on_device, "draws": torch.full_like(on_device["draws"], draw)}, STEERING_EPOCH)[1])
         return Seen.join(found)
 
     @torch.no_grad()
@@ -275,7 +271,8 @@ class DiffusionModule(pl.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then average: a probe after the batch sees the average that holds this step."""
-        super().optimizer_step(*args, **kwargs)
+        with self.private.step(self.global_step) if self.private else nullcontext():
+            super().optimizer_step(*args, **kwargs)
         if self.ema:
             self.ema.to(self.device)
             self.ema.step(self.trainable())
@@ -298,4 +295,5 @@ class DiffusionModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and, where asked for, a cosine to 0; stepped every batch."""
         optimizer = build_optimizer(self.optimizer, self.trainable(), self.learning_rate, self.weight_decay)
+        optimizer = self.private.optimizer(optimizer) if self.private else optimizer
         return with_schedule(optimizer, self.warmup_steps, self.decay_steps)

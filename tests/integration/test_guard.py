@@ -115,13 +115,28 @@ def test_captions_vary_and_a_resumed_run_has_the_same_ones(run):
     assert same(weights(straight), weights(run("resumed", *varied, "ckpt_path=last")))
 
 
+def test_private_training_on_captions_of_labels_keeps_its_account_through_a_resume(run):
+    pytest.importorskip("opacus")
+    private = ("guard=dp", "model.module.unet=lora", "guard.recaption.source=labels", "checkpoint.every_n_steps=2")
+    straight = run("straight", *private)
+    told = audit(straight)
+    assert told["privacy"]["steps"] == 6 and told["privacy"]["epsilon"] > 0
+    action = told["actions"][0]
+    assert action["action"] == "recaption" and action["different_captions"] < action["prompts"]
+    assert told["extraction"]["wordings"] == 2, "the report and the caption are both tried"
+    assert f"{told['privacy']['epsilon']:.2f}" in (straight / "MODEL_CARD.md").read_text()
+    run("resumed", *private, "trainer.max_steps=4")
+    resumed = run("resumed", *private, "ckpt_path=last")
+    assert audit(resumed)["privacy"] == told["privacy"] and same(weights(straight), weights(resumed))
+
+
 def test_mitigations_at_inference_are_compared_where_asked_for(run):
     asked = ("mitigation=inference", "mitigation.names=[random_word,static_transition]", "mitigation.samples=1")
     told = audit(compared := run("compared", "guard=monitor", *asked))["inference_mitigations"]
     assert list(told["mitigations"]) == ["none", "random_word", "static_transition"] and told["samples_per_prompt"] == 1
     assert told["mitigations"]["none"]["canaries"]["change"] == 0
-    assert told["mitigations"]["random_word"]["detectors"]["text_noise_norm"]["canaries_mean"] is not None
-    assert "Mitigations at inference" in (compared / "report.html").read_text()
     distances = {name: entry["fidelity"]["distance"]["kid"] for name, entry in told["mitigations"].items()}
     assert None not in distances.values() and distances["none"] != distances["random_word"]
     assert audit(compared)["fidelity"]["features"] == "mean_greys" and audit(compared)["fidelity"]["distance"]["kid"] is not None
+    assert told["mitigations"]["random_word"]["detectors"]["text_noise_norm"]["canaries_mean"] is not None
+    assert "Mitigations at inference" in (compared / "report.html").read_text()

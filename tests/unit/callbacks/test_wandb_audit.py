@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from callbacks.job import final_metrics
+from callbacks.final_metrics import final_metrics
 from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import build_wandb_logger, finish_wandb
 from cxrguard.audit.record import PROMPTS
