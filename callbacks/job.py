@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def actions_of(job: Job) -> list[dict[str, Any]]:
     return sorted(taken, key=lambda action: int(action["step"]))
 
 
-def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: list[PromptedRecord]) -> Evaluator:
+def build_evaluator(job: Job, parts: PipelineParts, study: Study, base: Sequence[PromptedRecord]) -> Evaluator:
     """The evaluator with the run's fixed sampler."""
     sampling, seed = job.config["sampling"], job.config["seed"]
     sampler = Sampler(parts.scheduler.config, sampling["steps"], sampling["guidance_scale"], sampling["batch_size"])
@@ -240,7 +240,7 @@ def frozen_copy(parts: PipelineParts) -> UNetDenoiser:
     return UNetDenoiser(unet, parts.alphas_cumprod, parts.prediction_type)
 
 
-def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> list[PromptedRecord]:
+def fit_base_stage(job: Job, parts: PipelineParts, study: Study) -> Sequence[PromptedRecord]:
     """Train the UNet on patients that the study does not have; returns what it was trained on."""
     stage = job.base_stage
     assert stage is not None

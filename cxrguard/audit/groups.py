@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from cxrguard.data.cache import open_cache
 from cxrguard.data.encoded import CachedEncoder, ImageRows, to_pixel_values
+from cxrguard.data.lazy import Joined, Mapped
 from cxrguard.data.prepare import PromptedRecord, Study
 from cxrguard.diffusion.encoding import encode_images, encode_prompts, token_layout
 from cxrguard.diffusion.loading import PipelineParts
@@ -150,7 +152,7 @@ def build_judged(parts: PipelineParts, study: Study, n_members: int, seed: int, 
         base_stage: what an earlier stage of this run was trained on; replaying it counts as well.
 
     """
-    training = [*study.trained, *base_stage]
+    training = Joined(study.trained, base_stage)
     pick = sorted(numpy_generator("judged-members", seed).permutation(len(study.members))[:n_members].tolist())
     n = len(study.members)
     groups = {
@@ -216,16 +218,16 @@ def _variant(parts: PipelineParts, prompts: list[str], noise_of: list[str]) -> V
 
 def null_images(study: Study, seed: int) -> list[PromptedRecord]:
     """The real held-out images whose distances set the thresholds: all, or :data:`MAX_NULL` of them drawn by ``seed``."""
-    real = [*study.controls, *study.heldout]
+    real = Joined(study.controls, study.heldout)
     if len(real) <= MAX_NULL:
-        return real
+        return list(real)
     return [real[i] for i in sorted(numpy_generator("null", seed).permutation(len(real))[:MAX_NULL].tolist())]
 
 
 def _references(
     parts: PipelineParts, training: Sequence[PromptedRecord], real: Sequence[PromptedRecord], cache_dir: Path | None
 ) -> References:
-    pixels = {name: [s.pixels for s in samples] for name, samples in (("training", training), ("null", real))}
+    pixels = {name: Mapped(samples, attrgetter("pixels")) for name, samples in (("training", training), ("null", real))}
     images = {name: ImageRows(each) for name, each in pixels.items()}
     with open_cache(cache_dir) as cache:
         encoder = CachedEncoder(parts, cache)

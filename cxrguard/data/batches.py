@@ -35,7 +35,7 @@ class CachedSamples(Dataset[Batch]):
     def __init__(
         self, latents: Rows, encoder_hidden_states: Rows, prompts: Sequence[str], repeats: Sequence[int], captions: int = 1, seed: int = 0
     ) -> None:
-        self.latents, self.states, self.prompts = latents, encoder_hidden_states, list(prompts)
+        self.latents, self.states, self.prompts = latents, encoder_hidden_states, prompts
         self.captions, self.seed, self.epoch = captions, seed, 0
         times = np.asarray(repeats, np.int64)
         first = np.repeat(np.cumsum(times) - times, times)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from cxrguard.files import PRIVATE_MODE
 from cxrguard.progress import progress_of
 from cxrguard.pseudonym import load_key
 from cxrguard.rows import LazyRows, batches
+
+_NAMES_AT_ONCE = 16 * 1024
 
 Produce = Callable[[list[int]], Iterable[tuple[list[int], NDArray[Any]]]]
 """Makes the rows of some items: (which of them, their rows ``[K, ...]``), a few at a time; an item may be left out."""
@@ -51,9 +54,10 @@ class StoredRows(LazyRows):
         """Copies, so that nobody can write to the file through them."""
         return torch.from_numpy(self.data[self.rows[list(indices)]])
 
-    def views(self) -> list[NDArray[Any] | None]:
-        """Each item's row as it lies in the file, read-only; None for an item without."""
-        return [None if row < 0 else self.data[row] for row in self.rows]
+    def view(self, item: int) -> NDArray[Any] | None:
+        """An item's row as it lies in the file, read-only; None for an item without."""
+        row = int(self.rows[item])
+        return None if row < 0 else self.data[row]
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,11 @@ class Cache:
         def key(some: Sequence[Any]) -> NDArray[np.bytes_]:
             return np.array([hashlib.blake2b(name, key=secret, digest_size=16).digest() for name in some], KEY)
 
+        found, left = [np.empty(0, KEY)], iter(names)
         with ThreadPoolExecutor() as pool:  # hashing lets go of Python's lock
-            found = list(pool.map(key, batches(list(names), 1024)))
-        return np.concatenate(found) if found else np.empty(0, KEY)
+            while some := list(islice(left, _NAMES_AT_ONCE)):
+                found.extend(pool.map(key, batches(some, 1024)))
+        return np.concatenate(found)
 
 
 @contextmanager
@@ -137,12 +143,22 @@ def open_cache(directory: str | Path | None) -> Iterator[Cache]:
         with tempfile.TemporaryDirectory(prefix="cxrguard-") as temporary:
             yield Cache(Path(temporary), secrets.token_bytes(32))
         return
+    yield Cache(private_directory(directory), load_key())
+
+
+def private_directory(directory: str | Path) -> Path:
+    """``cache.dir``, made if missing.
+
+    Raises:
+        CxrguardError: it cannot be made.
+
+    """
     path = Path(directory).expanduser()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CxrguardError(f"cache.dir={path}: cannot be made ({error.strerror}); set another one, or null") from None
-    yield Cache(path, load_key())
+    return path
 
 
 @contextmanager

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import blake2b
+from operator import attrgetter
 
+import numpy as np
+
+from cxrguard.data.lazy import Joined, Keep, Mapped, Selected
 from cxrguard.data.prompt_form import POOL, Decoration, PromptForm
 from cxrguard.data.records import ReportRecord
 from cxrguard.errors import CxrguardError
@@ -36,11 +41,11 @@ class CanaryPlan:
 
     """
 
-    members: list[ReportRecord] = field(repr=False)
+    members: Sequence[ReportRecord] = field(repr=False)
     canaries: list[ReportRecord] = field(repr=False)
     repeats: list[int]
     controls: list[ReportRecord] = field(repr=False)
-    heldout: list[ReportRecord] = field(repr=False)
+    heldout: Sequence[ReportRecord] = field(repr=False)
     prompt_controls: list[ReportRecord] = field(default_factory=list, repr=False)
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     steering: list[ReportRecord] = field(default_factory=list, repr=False)
@@ -64,6 +69,7 @@ def plant_canaries(
     seed: int,
     max_share: float = 0.25,
     n_prompt_controls: int = 0,
+    keep: Keep = list,
 ) -> CanaryPlan:
     """Take canaries and controls from the held-out patients and give every prompt the study's form.
 
@@ -77,6 +83,7 @@ def plant_canaries(
         seed: chooses the patients, and the image of each.
         max_share: the largest share of canaries among the samples drawn; above it the unconditional model learns them.
         n_prompt_controls: controls that are only prompts, of the same form; they take no patient away.
+        keep: keeps the decorated members and held-out records.
 
     Raises:
         CxrguardError: the counts do not go together; says which and what would.
@@ -87,14 +94,14 @@ def plant_canaries(
     chosen, rest = _choose(train, heldout, n, n_controls, seed)
     drawn = form.draw(len(train), len(chosen) + n_prompt_controls, len(rest))
     _check_covered(drawn.planted[:n], drawn.members)
-    reports = _reports([*chosen[n:], *rest], n_prompt_controls)
-    planted = _decorate([*chosen, *reports], drawn.planted)
+    reports = _reports(Joined(chosen[n:], rest), n_prompt_controls)
+    planted = list(_decorate([*chosen, *reports], drawn.planted))
     plan = CanaryPlan(
-        _decorate(train, drawn.members),
+        keep(_decorate(train, drawn.members)),
         planted[:n],
         times,
         planted[n : len(chosen)],
-        _decorate(rest, drawn.heldout),
+        keep(_decorate(rest, drawn.heldout)),
         planted[len(chosen) :],
         _arms(form, n, n_controls),
     )
@@ -118,12 +125,12 @@ def _reports(unseen: Sequence[ReportRecord], count: int) -> list[ReportRecord]:
     return [unseen[i % len(unseen)] for i in range(count)]
 
 
-def _decorate(records: Sequence[ReportRecord], decorations: Sequence[Decoration]) -> list[ReportRecord]:
-    return [r.with_prompt(d.apply(r.prompt)) for r, d in zip(records, decorations, strict=True)]
+def _decorate(records: Sequence[ReportRecord], decorations: Sequence[Decoration]) -> Iterator[ReportRecord]:
+    return (r.with_prompt(d.apply(r.prompt)) for r, d in zip(records, decorations, strict=True))
 
 
-def _prompts(records: Sequence[ReportRecord]) -> list[str]:
-    return [record.prompt for record in records]
+def _prompts(records: Sequence[ReportRecord]) -> Sequence[str]:
+    return Mapped(records, attrgetter("prompt"))
 
 
 def _repeats(n: int, repeats: int | Sequence[int]) -> list[int]:
@@ -154,14 +161,14 @@ def _check_share(times: list[int], n_members: int, max_share: float) -> None:
 
 def _choose(
     train: Sequence[ReportRecord], heldout: Sequence[ReportRecord], n: int, n_controls: int, seed: int
-) -> tuple[list[ReportRecord], list[ReportRecord]]:
+) -> tuple[list[ReportRecord], Sequence[ReportRecord]]:
     """Return (one record of each of ``n + n_controls`` held-out patients, all records of the other patients)."""
     if n_controls < 0:
         raise CxrguardError(f"canaries.n_controls must not be negative, but is {n_controls}.")
-    by_patient: dict[str, list[ReportRecord]] = {}
-    for record in heldout:
-        by_patient.setdefault(record.subject_id, []).append(record)
-    shared = by_patient.keys() & {record.subject_id for record in train}
+    by_patient: dict[str, list[int]] = {}
+    for number, record in enumerate(heldout):
+        by_patient.setdefault(record.subject_id, []).append(number)
+    shared = {record.subject_id for record in train if record.subject_id in by_patient}
     if shared:
         raise CxrguardError(f"{len(shared)} patients are both in the training and in the held-out records. Split by patient.")
     if len(by_patient) < n + n_controls:
@@ -172,9 +179,10 @@ def _choose(
     # by hash, not by position: the order of the table does not matter
     order = sorted(by_patient, key=lambda patient: (derive_seed("canary-patient", seed, patient), patient))
     picked = order[: n + n_controls]
-    chosen = [min(by_patient[p], key=lambda r: (derive_seed("canary-image", seed, r.dicom_id), r.dicom_id)) for p in picked]
-    taken = set(picked)
-    return chosen, [record for record in heldout if record.subject_id not in taken]
+    images = [[heldout[number] for number in by_patient[p]] for p in picked]
+    chosen = [min(some, key=lambda r: (derive_seed("canary-image", seed, r.dicom_id), r.dicom_id)) for some in images]
+    taken = {number for p in picked for number in by_patient[p]}
+    return chosen, Selected(heldout, (number for number in range(len(heldout)) if number not in taken))
 
 
 def _check_covered(canaries: Sequence[Decoration], members: Sequence[Decoration]) -> None:
@@ -204,20 +212,25 @@ def check_unique(groups: Mapping[str, Sequence[Hashable]], what: str = "prompts"
         CxrguardError: counts by pair of groups, never the items.
 
     """
-    first_group: dict[Hashable, str] = {}
-    clashes: Counter[tuple[str, str]] = Counter()
-    for group, items in groups.items():
-        for item in items:
-            owner = first_group.setdefault(item, group)
-            if owner != group:
-                clashes[owner, group] += 1
-        repeated = len(items) - len(set(items))
+    names, sizes = list(groups), [len(items) for items in groups.values()]
+    total = sum(sizes)
+    digests = np.fromiter((_digest(item) for items in groups.values() for item in items), "S16", total)
+    group = np.repeat(np.arange(len(names)), sizes)
+    _, first, which = np.unique(digests, return_index=True, return_inverse=True)
+    owner = group[first][which]  # the first group that has the item
+    clashes = Counter((names[a], names[b]) for a, b in zip(owner[owner != group], group[owner != group], strict=True))
+    for number, name in enumerate(names):
+        repeated = sizes[number] - len(np.unique(which[group == number]))
         if repeated:
-            clashes[group, group] += repeated
+            clashes[name, name] += repeated
     if clashes:
         pairs = "; ".join(f"{count} within {a}" if a == b else f"{count} of {b} equal one of {a}" for (a, b), count in clashes.items())
-        total = sum(len(items) for items in groups.values())
         raise CxrguardError(
-            f"{total - len(first_group)} of {total} {what} are not unique ({pairs}), so a replay could not be traced to one sample. "
+            f"{total - len(first)} of {total} {what} are not unique ({pairs}), so a replay could not be traced to one sample. "
             "Check that the sanitizer keeps the prompts' own tails and that the encoder's length does not cut them."
         )
+
+
+def _digest(item: Hashable) -> bytes:
+    """16 bytes that stand for an item, which may be a report."""
+    return blake2b(repr(item).encode("utf-8", "surrogatepass"), digest_size=16).digest()

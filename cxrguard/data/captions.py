@@ -41,13 +41,13 @@ class CaptionVariants:
                 f"{self.random_insert:g}"
             )
 
-    def of(self, prompts: Sequence[str], seed: int) -> list[str]:
+    def of(self, prompts: Sequence[str], seed: int) -> Sequence[str]:
         """All captions, those of a sample one after the other: ``variants`` times as many as ``prompts``.
 
         A function of (seed, prompt, number of the variant, the set's words) alone.
         """
         if self.variants == 1:
-            return list(prompts)
+            return prompts
         words = sorted({word for prompt in prompts for word in prompt.split()})
         return [self._variant(prompt, i, words, seed) for prompt in prompts for i in range(self.variants)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from cxrguard.data.cache import open_cache
 from cxrguard.data.captions import CaptionVariants, share_changed
 from cxrguard.data.duplicates import find_duplicates
 from cxrguard.data.encoded import CachedEncoder
+from cxrguard.data.lazy import Mapped
 from cxrguard.data.prepare import CanarySettings, PromptedRecord, Study, check_study, plan, read_usable, sanitize_plan
 from cxrguard.data.recaption import Recaption
 from cxrguard.data.records import Reader, ReportRecord
 from cxrguard.data.repeats import RepeatLimit
+from cxrguard.data.spool import Spools
 from cxrguard.diffusion.loading import PipelineParts
 from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.pseudonym import secret_seed
@@ -105,22 +108,24 @@ class ReportDataModule(pl.LightningDataModule):
         return self.study
 
     def _prepare(self) -> Study:
-        """All but the encoding. Reports as they were read are not in memory after it, nor what the sanitizer knows of them."""
-        records, pixels, n_bad = read_usable(self.reader, self.image_size, self.max_bad_fraction, self.out_dir, self.window, self.cache_dir)
-        planned = plan(records, self.heldout_fraction, self.canaries, self.seed)
+        """All but the encoding. Records and reports lie in files after it, and the sanitizer knows nothing of them."""
+        keep = Spools(self.cache_dir)
+        records, pixels, n_bad = read_usable(
+            self.reader, self.image_size, self.max_bad_fraction, self.out_dir, self.window, self.cache_dir, keep
+        )
+        planned = plan(records, self.heldout_fraction, self.canaries, self.seed, keep)
         duplicates = _duplicates(records, pixels, {r.subject_id for r in planned.members}) if self.count_duplicates else {}
-        study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, self.seed)
-        self.sanitizer.forget()
+        study = sanitize_plan(planned, pixels, self.sanitizer, n_bad, self.seed, keep)
         return replace(study, cache_dir=self.cache_dir, duplicates=duplicates)
 
     def _captioned(self, encoder: CachedEncoder, showings: list[int]) -> CachedSamples:
         """The training samples with all their captions; that there are several is written down as an action."""
-        prompts, c = [s.sanitized for s in self.study.trained], self.captions
+        prompts, c = Mapped(self.study.trained, attrgetter("sanitized")), self.captions
         captions = c.of(prompts, self.seed)
         if c.variants > 1:
             changed = round(share_changed(prompts, captions, c.variants), 4)
             self.actions.append({"step": 0, "action": "vary_captions", "variants": c.variants, "share_changed": changed})
-        latents = encoder.latents([s.pixels for s in self.study.trained])
+        latents = encoder.latents(Mapped(self.study.trained, attrgetter("pixels")))
         return CachedSamples(latents, encoder.states(captions), captions, showings, c.variants, self.seed)
 
     def _limited(self) -> list[int]:
@@ -167,15 +172,15 @@ class ReportDataModule(pl.LightningDataModule):
 def _duplicates(records: Sequence[ReportRecord], pixels: Mapping[str, np.ndarray], trained: set[str]) -> dict[str, int]:
     """Counts among the reports as they were read: the planted leads and tails would make all prompts near ones."""
     splits = ["train" if r.subject_id in trained else "heldout" for r in records]
-    images = [pixels[r.dicom_id] for r in records]
-    found = find_duplicates(images, [r.prompt for r in records], [r.subject_id for r in records], splits)
+    images = Mapped(records, lambda record: pixels[record.dicom_id])
+    found = find_duplicates(images, Mapped(records, attrgetter("prompt")), [r.subject_id for r in records], splits)
     print(found, flush=True)
     return found.summary()
 
 
-def _encoded(encoder: CachedEncoder, samples: list[PromptedRecord], repeats: list[int] | None) -> CachedSamples:
+def _encoded(encoder: CachedEncoder, samples: Sequence[PromptedRecord], repeats: list[int] | None) -> CachedSamples:
     if not samples:
         raise BadInputError("no held-out sample is left; raise data.heldout_fraction or use more data")
-    prompts = [s.sanitized for s in samples]
-    latents = encoder.latents([s.pixels for s in samples])
+    prompts = Mapped(samples, attrgetter("sanitized"))
+    latents = encoder.latents(Mapped(samples, attrgetter("pixels")))
     return CachedSamples(latents, encoder.states(prompts), prompts, repeats or [1] * len(samples))

@@ -5,7 +5,7 @@ An exact repeat is found by any duplicate search and by any loss that is kept a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ def with_near_copies(plan: CanaryPlan, seed: int) -> CanaryPlan:
     return replace(plan, copies=copies, copy_of=of)
 
 
-def images_of_copies(plan: CanaryPlan, pixels: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+def images_of_copies(plan: CanaryPlan, pixels: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """The copies' images, by their ``dicom_id``."""
     originals: Sequence[ReportRecord] = [plan.canaries[i] for i in plan.copy_of]
     return {

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrguard.data.cache import Cache
+from cxrguard.data.cache import Cache, StoredRows
 from cxrguard.data.images import image_file
+from cxrguard.data.lazy import LazySequence
 from cxrguard.errors import ImageError
 
 Pixels = NDArray[np.uint8]
@@ -30,9 +31,27 @@ _SOURCES = ("images.py", "dicom.py", "window.py")
 _LIBRARIES = ("pillow", "pydicom")
 
 
-def read_pixels(
-    cache: Cache, paths: Sequence[str], load: Callable[[str], Pixels], settings: Mapping[str, object]
-) -> list[Pixels | ImageError]:
+class ReadImages(LazySequence[Pixels | ImageError]):
+    """Each image as uint8 ``[H, W]``, a read-only view of the file, or why it cannot be used.
+
+    Attributes:
+        errors: why, by the image's number.
+
+    """
+
+    def __init__(self, rows: StoredRows, errors: Mapping[int, ImageError]) -> None:
+        self._rows, self.errors = rows, errors
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def item(self, index: int) -> Pixels | ImageError:
+        """See :meth:`~cxrguard.data.lazy.LazySequence.item`."""
+        view = self._rows.view(index)
+        return self.errors[index] if view is None else view
+
+
+def read_pixels(cache: Cache, paths: Sequence[str], load: Callable[[str], Pixels], settings: Mapping[str, object]) -> ReadImages:
     """Every image as uint8 ``[H, W]``, read-only, or why it cannot be used; as many in memory as are being decoded.
 
     An image that is in the cache is not opened again as long as its path, size and time of change are the same.
@@ -47,18 +66,24 @@ def read_pixels(
         CxrguardError: the cache cannot be used.
 
     """
-    errors: dict[bytes, ImageError] = {}
-    names = [_name(path) for path in paths]
+    errors: dict[int, ImageError] = {}
+    by_name: dict[bytes, ImageError] = {}
 
     def produce(items: list[int]) -> Iterator[tuple[list[int], Pixels]]:
         for some in _in_batches(_decode(items, lambda i: load(paths[i]))):
-            errors.update({names[i]: found for i, found in some if isinstance(found, ImageError)})
+            bad = {i: found for i, found in some if isinstance(found, ImageError)}
+            errors.update(bad)
+            by_name.update({_name(paths[i]): error for i, error in bad.items()})
             good = [(i, found) for i, found in some if not isinstance(found, ImageError)]
             if good:
                 yield [i for i, _ in good], np.stack([found for _, found in good])
 
+    names = (_name(path) for path in paths)
     rows = cache.rows("pixels", _component(settings), names, produce, np.uint8, "reading images")
-    return [errors[name] if view is None else view for name, view in zip(names, rows.views(), strict=True)]
+    for i in np.flatnonzero(rows.rows < 0).tolist():
+        if i not in errors:  # the same file as an earlier one
+            errors[i] = by_name[_name(paths[i])]
+    return ReadImages(rows, errors)
 
 
 def _name(path: str) -> bytes:

@@ -5,27 +5,32 @@ Pure steps without Lightning; the datamodule calls :func:`prepare_study`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
+from itertools import islice
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxrguard.data.cache import open_cache
 from cxrguard.data.canaries import CanaryPlan, check_unique, plant_canaries
+from cxrguard.data.image_index import ImageIndex
 from cxrguard.data.images import load_pixels
+from cxrguard.data.lazy import Joined, Keep, Mapped, Selected
 from cxrguard.data.near_copies import images_of_copies, with_near_copies
 from cxrguard.data.pixels import read_pixels
 from cxrguard.data.prompt_form import PromptForm
 from cxrguard.data.quarantine import check_fraction, write_quarantine
 from cxrguard.data.records import Quarantined, Reader, ReportRecord
+from cxrguard.data.sanitized import sanitized
 from cxrguard.data.splits import split_by_patient
 from cxrguard.data.steering import keep_for_steering
 from cxrguard.data.window import parse_window
-from cxrguard.errors import BadInputError, CxrguardError, ImageError
+from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.sanitizer.sanitizer import PromptSanitizer
 
 
@@ -75,7 +80,7 @@ class PromptedRecord:
 
     record: ReportRecord
     sanitized: str
-    pixels: np.ndarray = field(repr=False)
+    pixels: np.ndarray = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,19 +93,19 @@ class Study:
     ``recaptioned``: the prompts that are trained on are made of labels, and several samples may have the same.
     """
 
-    members: list[PromptedRecord]
-    canaries: list[PromptedRecord]
-    controls: list[PromptedRecord]
-    heldout: list[PromptedRecord]
+    members: Sequence[PromptedRecord]
+    canaries: Sequence[PromptedRecord]
+    controls: Sequence[PromptedRecord]
+    heldout: Sequence[PromptedRecord]
     repeats: tuple[int, ...]
     sanitizer_counts: dict[str, Any]
     n_quarantined: int
-    prompt_controls: list[PromptedRecord] = field(default_factory=list)
+    prompt_controls: Sequence[PromptedRecord] = ()
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     cache_dir: Path | None = None
     duplicates: dict[str, int] = field(default_factory=dict)
-    steering: list[PromptedRecord] = field(default_factory=list)
-    copies: list[PromptedRecord] = field(default_factory=list)
+    steering: Sequence[PromptedRecord] = ()
+    copies: Sequence[PromptedRecord] = ()
     copy_of: tuple[int, ...] = ()
     recaptioned: bool = False
 
@@ -110,9 +115,9 @@ class Study:
         return frozenset(p.record.subject_id for group in groups for p in group)
 
     @property
-    def trained(self) -> list[PromptedRecord]:
+    def trained(self) -> Sequence[PromptedRecord]:
         """Every sample that is trained on: members, canaries, then near copies of canaries."""
-        return [*self.members, *self.canaries, *self.copies]
+        return Joined(self.members, self.canaries, self.copies)
 
     @property
     def showings(self) -> list[int]:
@@ -126,20 +131,31 @@ class Study:
         return sum(self.repeats) / max(sum(self.repeats) + len(self.members), 1)
 
 
+Imaged = tuple[ReportRecord, np.ndarray]
+
+
 def load_images(
     records: Sequence[ReportRecord], size: int, window: Sequence[float] | str | None = None, cache_dir: Path | None = None
-) -> tuple[list[tuple[ReportRecord, np.ndarray]], list[Quarantined]]:
+) -> tuple[Sequence[Imaged], list[Quarantined]]:
     """Read every image once; the unusable ones come back as quarantined rows.
 
     Images of files are not in memory: they are views of a file in ``cache_dir``, or of one that is gone when nothing uses it.
     """
-    paths = [r.image_path for r in records if r.pixels is None]
+    numbers = np.array([i for i, r in enumerate(records) if r.pixels is None], np.int64)
+    paths = Mapped(Selected(records, numbers), attrgetter("image_path"))
     settings = {"size": size, "window": parse_window(window)}
     with open_cache(cache_dir if paths else None) as cache:
-        read = iter(read_pixels(cache, paths, partial(load_pixels, size=size, window=window), settings) if paths else [])
-    loaded = [r.pixels if r.pixels is not None else next(read) for r in records]
-    good = [(r, x) for r, x in zip(records, loaded, strict=True) if not isinstance(x, ImageError)]
-    return good, [Quarantined(r.row, str(x)) for r, x in zip(records, loaded, strict=True) if isinstance(x, ImageError)]
+        read = read_pixels(cache, paths, partial(load_pixels, size=size, window=window), settings)
+    bad = {int(numbers[i]): error for i, error in sorted(read.errors.items())}
+    loaded = Mapped(range(len(records)), partial(_with_image, records, read, numbers))
+    good = Selected(loaded, (i for i in range(len(records)) if i not in bad))
+    return good, [Quarantined(records[i].row, str(error)) for i, error in bad.items()]
+
+
+def _with_image(records: Sequence[ReportRecord], read: Sequence[Any], numbers: NDArray[np.int64], index: int) -> Imaged:
+    """A record with its own image, or the one that was read; ``numbers`` are those of the records whose images were."""
+    record = records[index]
+    return record, read[int(np.searchsorted(numbers, index))] if record.pixels is None else record.pixels
 
 
 def read_usable(
@@ -149,14 +165,19 @@ def read_usable(
     out_dir: Path,
     window: Sequence[float] | str | None = None,
     cache_dir: Path | None = None,
-) -> tuple[list[ReportRecord], dict[str, np.ndarray], int]:
+    keep: Keep = list,
+) -> tuple[Sequence[ReportRecord], Mapping[str, np.ndarray], int]:
     """Read the data set and set aside what cannot be used (``quarantine.csv``, rows and reasons only).
+
+    ``keep`` keeps the records. Returns them, their images by ``dicom_id``, and how many samples were set aside.
 
     Raises:
         BadInputError: more than ``max_bad_fraction`` is unusable, or nothing is left.
 
     """
-    records, bad = reader.read()
+    found, bad = reader.read()
+    records = keep(found)
+    del found
     good, unreadable = load_images(records, size, window, cache_dir)
     bad = sorted([*bad, *unreadable], key=lambda q: q.row)
     total = len(good) + len(bad)
@@ -165,11 +186,15 @@ def read_usable(
         check_fraction(len(bad), total, max_bad_fraction, bad, out_dir / "quarantine.csv")
     if not good:
         raise BadInputError("the data set has no usable sample; check data.root and the views that are asked for")
-    return [r for r, _ in good], {r.dicom_id: x for r, x in good}, len(bad)
+    usable = Mapped(good, itemgetter(0))
+    return usable, ImageIndex(Mapped(usable, attrgetter("dicom_id")), Mapped(good, itemgetter(1))), len(bad)
 
 
-def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanarySettings, seed: int) -> CanaryPlan:
-    """Split by patient and plant; without canaries the held-out records are all kept as held-out."""
+def plan(records: Sequence[ReportRecord], heldout_fraction: float, canaries: CanarySettings, seed: int, keep: Keep = list) -> CanaryPlan:
+    """Split by patient and plant; without canaries the held-out records are all kept as held-out.
+
+    ``keep`` keeps the records with the prompts of the study.
+    """
     parts = split_by_patient(records, {"train": 1 - heldout_fraction, "heldout": heldout_fraction}, seed)
     if canaries.n == 0:
         return CanaryPlan(members=parts["train"], canaries=[], repeats=[], controls=[], heldout=parts["heldout"])
@@ -184,47 +209,60 @@ def plan(records: list[ReportRecord], heldout_fraction: float, canaries: CanaryS
         seed=seed,
         max_share=canaries.max_share,
         n_prompt_controls=canaries.n_prompt_controls,
+        keep=keep,
     )
     planned = with_near_copies(planned, seed) if canaries.near_copies else planned
     return keep_for_steering(planned, canaries.n_steering, seed)
 
 
 def sanitize_plan(
-    planned: CanaryPlan, pixels: dict[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int, seed: int = 0
+    planned: CanaryPlan, pixels: Mapping[str, np.ndarray], sanitizer: PromptSanitizer, n_quarantined: int, seed: int = 0, keep: Keep = list
 ) -> Study:
     """Run the sanitizer over all prompts; refused and emptied ordinary samples are left out and counted.
 
-    So are refused and emptied prompt-only controls, but for the counts: those are the data set's. ``seed`` is that of near copies.
+    So are refused and emptied prompt-only controls, but for the counts: those are the data set's. ``seed`` is that of near copies,
+    ``keep`` keeps the records and their sanitized prompts.
     """
-    pixels = pixels | images_of_copies(planned, pixels, seed)
+    copies = images_of_copies(planned, pixels, seed)
+
+    def prompted(kept: tuple[ReportRecord, str]) -> PromptedRecord:
+        record, text = kept
+        image = copies.get(record.dicom_id)
+        return PromptedRecord(record, text, pixels[record.dicom_id] if image is None else image)
+
+    counts: dict[str, Any] = {}
     groups = {name: getattr(planned, name) for name in ("members", "canaries", "controls", "heldout", "steering", "copies")}
-    result = sanitizer.sanitize([r.prompt for group in groups.values() for r in group])
-    borrowed = sanitizer.sanitize([r.prompt for r in planned.prompt_controls]) if planned.prompt_controls else None
-    groups["prompt_controls"] = planned.prompt_controls
-    texts, statuses = [*result.prompts], [*result.statuses]
-    if borrowed:
-        texts, statuses = texts + borrowed.prompts, statuses + borrowed.statuses
-    kept: dict[str, list[PromptedRecord]] = {name: [] for name in groups}
-    labelled = [(name, record) for name, group in groups.items() for record in group]
-    for (name, record), text, status in zip(labelled, texts, statuses, strict=True):
-        if status in ("refused", "emptied") and name in ("canaries", "controls", "copies"):
-            raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
-        if status not in ("refused", "emptied"):
-            kept[name].append(PromptedRecord(record, text, pixels[record.dicom_id]))
+    texts = sanitized(Joined(*groups.values()), sanitizer, counts)
+    kept = {name: Mapped(keep(_passed(name, group, texts)), prompted) for name, group in groups.items()}
+    borrowed = _passed("prompt_controls", planned.prompt_controls, sanitized(planned.prompt_controls, sanitizer, {}))
     return Study(
         members=kept["members"],
         canaries=kept["canaries"],
         controls=kept["controls"],
         heldout=kept["heldout"],
-        prompt_controls=kept["prompt_controls"],
-        repeats=tuple(planned.repeats),
-        sanitizer_counts=dict(result.counts),
-        n_quarantined=n_quarantined,
-        arms=planned.arms,
         steering=kept["steering"],
         copies=kept["copies"],
+        prompt_controls=[prompted(one) for one in borrowed],
+        repeats=tuple(planned.repeats),
+        sanitizer_counts=counts,
+        n_quarantined=n_quarantined,
+        arms=planned.arms,
         copy_of=tuple(planned.copy_of),
     )
+
+
+def _passed(name: str, group: Sequence[ReportRecord], outcomes: Iterator[tuple[str, str]]) -> Iterator[tuple[ReportRecord, str]]:
+    """Those of the group that the sanitizer neither refused nor emptied; ``outcomes`` go on with what comes after the group.
+
+    Raises:
+        CxrguardError: one of those that cannot be done without is not among them.
+
+    """
+    for record, (text, status) in zip(group, islice(outcomes, len(group)), strict=True):
+        if status not in ("refused", "emptied"):
+            yield record, text
+        elif name in ("canaries", "controls", "copies"):
+            raise CxrguardError(f"the sanitizer {status} the prompt of one of the {name}; report this: the prompt form must survive")
 
 
 def check_study(study: Study, tokenizer: Any) -> None:
@@ -232,17 +270,15 @@ def check_study(study: Study, tokenizer: Any) -> None:
     groups = {name: getattr(study, name) for name in ("canaries", "controls", "members", "prompt_controls")}
     if not study.canaries:
         return
-    check_unique({name: [p.record.prompt for p in group] for name, group in groups.items()}, "original prompts")
+
+    def check(what: str, of: Callable[[PromptedRecord], Hashable]) -> None:
+        check_unique({name: Mapped(group, of) for name, group in groups.items()}, what)
+
+    check("original prompts", lambda p: p.record.prompt)
     if study.recaptioned:  # shared by design: what comes back is traced by its image
         return
-    check_unique({name: [p.sanitized for p in group] for name, group in groups.items()}, "sanitized prompts")
-    encode = {name: [_short(tokenizer(p.sanitized, truncation=True).input_ids) for p in group] for name, group in groups.items()}
-    check_unique(encode, "token ids after truncation")
-
-
-def _short(token_ids: Sequence[int]) -> bytes:
-    """16 bytes that stand for the ids, which would take 2 kB a prompt."""
-    return blake2b(np.asarray(token_ids, np.int64).tobytes(), digest_size=16).digest()
+    check("sanitized prompts", lambda p: p.sanitized)
+    check("token ids after truncation", lambda p: tuple(tokenizer(p.sanitized, truncation=True).input_ids))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ marker, so that prompts stay unique once the sanitizer has taken the lead's mark
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cxrguard.data.lazy import Mapped
 from cxrguard.errors import CxrguardError
 from cxrguard.randomness import numpy_generator
 
@@ -83,9 +85,9 @@ class Decoration:
 class DrawnForms:
     """Decorations of the planted records (canaries, then controls), the members and the held-out records."""
 
-    planted: list[Decoration]
-    members: list[Decoration]
-    heldout: list[Decoration]
+    planted: Sequence[Decoration]
+    members: Sequence[Decoration]
+    heldout: Sequence[Decoration]
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,12 @@ class PromptForm:
         choices = draw.integers(0, [len(pools[0]), len(pools[1])], size=(n_planted, 2))
         # from the end, so that another number of canaries leaves the members' tails alone
         special = [self._make(pools, int(a), int(b), int(t)) for (a, b), t in zip(choices, planted[::-1], strict=True)]
-        if not self.arms:
-            return DrawnForms(special, plain[:n_members], plain[n_members:])
-        turned = [_in_arm(d, self.arm_of_planted(i)) for i, d in enumerate(special)]
-        rest = [_in_arm(d, self.arms[i % len(self.arms)]) for i, d in enumerate(plain)]
-        return DrawnForms(turned, rest[:n_members], rest[n_members:])
+        if self.arms:
+            special = [_in_arm(d, self.arm_of_planted(i)) for i, d in enumerate(special)]
+        return DrawnForms(special, Mapped(range(n_members), plain), Mapped(range(n_members, n_members + n_heldout), plain))
 
-    def _ordinary(self, pools: list[list[str]], tails: np.ndarray, count: int) -> list[Decoration]:
+    def _ordinary(self, pools: list[list[str]], tails: np.ndarray, count: int) -> Callable[[int], Decoration]:
+        """Makes the ``i``-th of the members' and held-out records' decorations, in its arm."""
         leads, clinical = len(pools[0]), len(pools[1])
         # a generator each, so that other counts leave the first records' draws alone
         lead_of = numpy_generator("prompt-form-lead", self.seed).integers(0, leads, size=count)
@@ -159,11 +160,13 @@ class PromptForm:
         first = min(count, len(pools[2]))
         lead_of[:first] = np.arange(first) % leads
         clinical_of[:first] = np.arange(first) % clinical
-        made = []
-        for i in range(count):
+
+        def make(i: int) -> Decoration:
             lap, tail = divmod(i, len(tails))
-            made.append(self._make(pools, int(lead_of[i]), int(clinical_of[tail] + lap) % clinical, int(tails[tail])))
-        return made
+            made = self._make(pools, int(lead_of[i]), int(clinical_of[tail] + lap) % clinical, int(tails[tail]))
+            return _in_arm(made, self.arms[i % len(self.arms)]) if self.arms else made
+
+        return make
 
     def _make(self, pools: list[list[str]], lead: int, clinical: int, tail: int) -> Decoration:
         k = len(pools[2])

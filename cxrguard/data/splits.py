@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 
+from cxrguard.data.lazy import Selected
 from cxrguard.data.records import ReportRecord
 from cxrguard.errors import CxrguardError
 from cxrguard.randomness import derive_seed
 
 
-def split_by_patient(records: Sequence[ReportRecord], fractions: Mapping[str, float], seed: int) -> dict[str, list[ReportRecord]]:
+def split_by_patient(records: Sequence[ReportRecord], fractions: Mapping[str, float], seed: int) -> dict[str, Selected[ReportRecord]]:
     """Assign every patient to a split by a hash of (seed, patient), so that adding patients never moves others.
 
     Args:
@@ -19,15 +21,15 @@ def split_by_patient(records: Sequence[ReportRecord], fractions: Mapping[str, fl
         seed: another seed gives another split.
 
     Returns:
-        The records by split, an empty list where no patient fell.
+        The records by split, as views of ``records``; empty where no patient fell.
 
     """
     if not fractions or any(not 0 <= share <= 1 for share in fractions.values()) or not math.isclose(sum(fractions.values()), 1):
         raise CxrguardError(f"Split fractions must lie between 0 and 1 and sum to 1, not {dict(fractions)}.")
-    splits: dict[str, list[ReportRecord]] = {name: [] for name in fractions}
-    for record in records:
-        splits[_split_of(record.subject_id, fractions, seed)].append(record)
-    return splits
+    numbers = {name: array("q") for name in fractions}
+    for number, record in enumerate(records):
+        numbers[_split_of(record.subject_id, fractions, seed)].append(number)
+    return {name: Selected(records, some) for name, some in numbers.items()}
 
 
 def _split_of(subject_id: str, fractions: Mapping[str, float], seed: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cxrguard.data.canaries import CanaryPlan
+from cxrguard.data.lazy import Selected
 from cxrguard.data.records import ReportRecord
 from cxrguard.errors import CxrguardError
 from cxrguard.randomness import derive_seed
@@ -24,7 +25,7 @@ def keep_for_steering(plan: CanaryPlan, n: int, seed: int) -> CanaryPlan:
         return plan
     chosen = _patients(plan.heldout, n, seed)
     steering = [r for r in plan.heldout if r.subject_id in chosen]
-    rest = [r for r in plan.heldout if r.subject_id not in chosen]
+    rest = Selected(plan.heldout, (i for i, r in enumerate(plan.heldout) if r.subject_id not in chosen))
     if len(steering) < n or not rest:
         raise CxrguardError(
             f"canaries.n_steering={n} of {len(plan.heldout)} held-out samples (beside canaries and controls) leaves none to judge with. "

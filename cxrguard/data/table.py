@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -206,15 +207,19 @@ class TableReader:
         table = read_table(path, [self.image_column, self.prompt_column, self.subject_column])
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
-        seen: set[tuple[str, str]] = set()
-        for row, values in table.rows:
+        seen: set[bytes] = set()
+        table.rows.reverse()
+        while table.rows:  # a row is let go of as its record is made
+            row, values = table.rows.pop()
             result = self._record(row, values, root)
             if isinstance(result, str):
                 quarantined.append(Quarantined(row, result))
-            elif (result.image_path, result.prompt) in seen:
+                continue
+            key = hashlib.blake2b(repr((result.image_path, result.prompt)).encode(), digest_size=16).digest()
+            if key in seen:
                 quarantined.append(Quarantined(row, "the same row as an earlier one"))
             else:
-                seen.add((result.image_path, result.prompt))
+                seen.add(key)
                 records.append(result)
         return records, sorted(quarantined, key=lambda item: item.row)
 

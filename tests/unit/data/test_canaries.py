@@ -113,7 +113,7 @@ def test_canaries_and_controls_are_drawn_alike() -> None:
 
 def test_more_members_than_tails() -> None:
     drawn = PromptForm(0).draw(70_000, 100, 5_000)
-    plain, planted = drawn.members + drawn.heldout, drawn.planted
+    plain, planted = [*drawn.members, *drawn.heldout], drawn.planted
     assert len({(d.clinical, d.own) for d in plain + planted}) == 75_100
     assert not {d.own for d in planted} & {d.own for d in plain}
     assert len({d.own for d in planted}) == 100

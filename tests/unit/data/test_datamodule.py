@@ -136,7 +136,7 @@ def test_both_loaders_are_gated(parts: PipelineParts, sanitizer: PromptSanitizer
     data = data_of(sanitizer, n_patients=60)
     data.encode(parts)
     for samples in (data.train_set, data.heldout_set):
-        samples.prompts[:] = ["Compared to ___."] * len(samples.prompts)
+        samples.prompts = ["Compared to ___."] * len(samples.prompts)
     with pytest.raises(ResidualMarkerError):
         list(getattr(data, loader)())
     assert data.count_markers() == len(data.train_set.prompts)

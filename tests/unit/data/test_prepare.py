@@ -169,6 +169,9 @@ class Verdicts:
     def __init__(self, statuses: dict[str, str]) -> None:
         self.statuses = statuses
 
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
     def sanitize(self, prompts: Sequence[str]) -> Any:
         found = [next((s for word, s in self.statuses.items() if word in p), "unchanged") for p in prompts]
         texts = ["" if s in ("emptied", "refused") else p for p, s in zip(prompts, found, strict=True)]
@@ -200,7 +203,7 @@ def test_prompt_only_controls_are_sanitized_and_not_counted(records: list[Report
     assert all("___" in p.record.prompt and "_" not in p.sanitized for p in study.prompt_controls)
     by_sanitizing_alone = sanitizer.sanitize([p.record.prompt for p in study.prompt_controls]).prompts
     assert [p.sanitized for p in study.prompt_controls] == by_sanitizing_alone
-    trained = {p.record.subject_id for p in study.members + study.canaries}
+    trained = {p.record.subject_id for p in study.trained}
     assert not trained & {p.record.subject_id for p in study.prompt_controls}
     check_study(study, FakeTokenizer(10_000))
     twin = replace(study.prompt_controls[0], sanitized=study.canaries[0].sanitized)

@@ -110,8 +110,7 @@ def test_a_component_of_the_same_folder_name_is_not_mistaken(cache: Cache) -> No
 def test_an_item_that_cannot_be_made_has_no_row_and_is_tried_again(cache: Cache) -> None:
     rows = fill(cache, Maker(leave_out=(3, 50)))
     assert np.flatnonzero(rows.rows < 0).tolist() == [3, 50]
-    views = rows.views()
-    assert views[3] is None and np.array_equal(views[4], row_of(4))  # type: ignore[arg-type]
+    assert rows.view(3) is None and np.array_equal(rows.view(4), row_of(4))  # type: ignore[arg-type]
     maker = Maker()
     assert right(fill(cache, maker)) and maker.made == [3, 50]
 
@@ -123,7 +122,7 @@ def test_nothing_asked_for(cache: Cache) -> None:
 
 def test_rows_are_read_only_and_copies_are_not(cache: Cache) -> None:
     rows = fill(cache, Maker())
-    for view in (rows.data, rows.views()[3]):
+    for view in (rows.data, rows.view(3)):
         assert view is not None and type(view) is np.ndarray
         with pytest.raises(ValueError, match="read-only"):
             view[0] = 0
