@@ -241,7 +241,8 @@ def test_all_samples_of_a_group_count() -> None:
 
 def check_nulls(audit: dict[str, Any]) -> None:
     """Every null of these sections must have a reason, as ``finish_run`` writes them."""
-    facts: Any = SimpleNamespace(actions=[], curves=[], heldout_loss=0.1, heldout_loss_base=0.1, n_residual=0, config={"seed": 0})
+    losses = {"heldout_loss": 0.1, "heldout_loss_base": 0.1}
+    facts: Any = SimpleNamespace(actions=[], curves=[], n_residual=0, privacy=None, config={"seed": 0}, **losses)
     study: Any = SimpleNamespace(sanitizer_counts={})
     given = finish._rest(facts, study, [])
     full = audit | {"null_reasons": given["null_reasons"]}
