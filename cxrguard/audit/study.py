@@ -172,7 +172,7 @@ def _compared(rows: list[dict[str, Any]], notes: Figures) -> dict[str, Any]:
     charts = (trade_off_chart(rows), trade_off_chart(rows, NARROW))
     return {
         "compared": [row | {"f": _shared_notes(row, notes)} for row in rows],
-        "groups": [(group, group.replace("_", "-")) for group in JUDGED[1:] if any(group in row["replays"] for row in rows)],
+        "groups": [(group, group.replace("_", "-").capitalize()) for group in JUDGED[1:] if any(group in row["replays"] for row in rows)],
         "fidelity": list(dict.fromkeys(name for row in rows for name in row["fidelity"])),
         "levels": sorted({level["repeats"] for row in rows for level in row["by_repeats"]}),
         "trade_off": charts if charts[0] else None,

@@ -49,6 +49,8 @@ def trade_off_chart(compared: Sequence[Row], size: tuple[float, float] = WIDE) -
             axes.plot([x], [y], label=plain(row["label"]), zorder=3, **looks)
             axes.plot([x, x], row["extraction"]["ci"], "-", color=looks["color"], linewidth=1.4, zorder=2)
         axes.set_ylim(-0.03, 1.03)
+        if label.startswith("learning"):  # from nothing learned, or a difference in the third place would fill the axis
+            axes.set_xlim(min(0.0, *(x for x, _ in points)) - 0.03, max(1.0, *(x for x, _ in points)) + 0.05)
         dress(axes, "canaries extracted", size == WIDE, label)
         return svg(figure)
 
