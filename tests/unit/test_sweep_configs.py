@@ -50,11 +50,12 @@ def test_the_wandb_sweep_is_the_same() -> None:
 
 
 def test_the_commands_of_the_documentation_compose() -> None:
-    blocks = re.findall(r"```\n(.*?)```", (CONF.parent / "docs" / "sweeps.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```(?:bash)?\n(.*?)```", (CONF.parent / "docs" / "sweeps.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if "train.py" in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
-        overrides = [item for item in shlex.split(line)[2:] if item != "-m" and "hydra" not in item]
+        words = shlex.split(line)
+        overrides = [item for item in words[words.index("train.py") + 1 :] if item != "-m" and "hydra" not in item]
         parsed = OverridesParser.create().parse_overrides(overrides)
         fixed = [item.input_line for item in parsed if not item.is_sweep_override()]
         keys = [item.key_or_group for item in parsed if item.is_sweep_override()]
