@@ -175,6 +175,7 @@ def test_a_batch_has_the_shapes_of_the_model(encoded: Encoded) -> None:
         "encoder_hidden_states": (BATCH, 77, 16),
         "sample_ids": (BATCH,),
         "draws": (BATCH,),
+        "captions": (BATCH,),
     }
     assert all(bool(value.isfinite().all()) for value in batch.values())
 
