@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import tempfile
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Spool(LazySequence[T]):
     def __init__(self, items: Iterable[T], directory: Path | None = None) -> None:
         ends = [0]
         self._file = tempfile.TemporaryFile(dir=directory, buffering=_BUFFER)  # noqa: SIM115  it lives as long as the items
+        weakref.finalize(self, self._file.close)
         try:
             for item in items:
                 ends.append(ends[-1] + self._file.write(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)))

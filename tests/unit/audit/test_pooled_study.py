@@ -83,3 +83,12 @@ def test_the_page_shows_the_pooled_figures(sweep: Path) -> None:
     assert f'<data value="{detectors["text_noise_norm"]["auc"]}" data-key="detectors.text_noise_norm.auc">' in text
     assert "1,000 controls that do not replay in each run" in text  # the reason of a null, as a note
     assert 'data-key="forecast.levels.2.coverage">100.0' in text and "no run has canaries of this level and an interval" in text
+
+
+def test_seeds_that_forecast_nothing_are_pooled_too(sweep: Path) -> None:
+    for path in sweep.glob("*/audit.json"):
+        audit = json.loads(path.read_text())
+        path.write_text(json.dumps(audit | {"forecast": {"slope": None, "levels": [], "reason": "one level of repeats"}}))
+    pooled = collect_study(sweep)["pooled"]
+    assert all("forecast" not in group for group in pooled)
+    assert "Pooled over 3 seeds" in write_study(sweep).read_text()
