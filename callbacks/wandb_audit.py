@@ -11,9 +11,11 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from cxrguard.audit.report import render_report
+from cxrguard.audit.score_table import ARM
 from cxrguard.audit.score_table import NAME as SCORES
 
 FILES = ("audit.json", "MODEL_CARD.md")
+TEXT = ("hash", ARM)  # columns of scores.csv that are no numbers
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _canaries(run_dir: Path, audit: dict[str, Any], images: bool) -> Any:
     for row in rows:
         strip = shown.get(row["hash"])
         picture = wandb.Image(str(run_dir / strip["images"]["generated"])) if strip else None
-        table.add_data(*(_cell(row[name]) for name in columns), picture)
+        table.add_data(*(_cell(name, row[name]) for name in columns), picture)
     return table
 
 
@@ -103,8 +105,8 @@ def _actions(audit: dict[str, Any]) -> Any:
     return table
 
 
-def _cell(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
+def _cell(column: str, text: str) -> Any:
+    """A column has one type: a pseudonym such as 47060851e92 is no number, and an empty score is none at all."""
+    if column in TEXT:
         return text
+    return float(text) if text else None

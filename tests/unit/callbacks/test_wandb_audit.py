@@ -19,6 +19,7 @@ from cxrguard.audit.report import write_report
 TESTS = Path(__file__).resolve().parents[2]
 FAKE = runpy.run_path(str(TESTS / "unit" / "audit" / "fake_audit.py"))
 RECORDS = runpy.run_path(str(TESTS / "integration" / "wandb_records.py"))
+LIKE_A_NUMBER = "47060851e92"  # a pseudonym, and 4.7e99 to whoever reads it as a number
 SENTINEL = "Sentinel cough of nobody else"
 
 
@@ -33,7 +34,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pat
     run_dir = FAKE["write_run"](folder / "run", audit)
     header = "hash,patient,group,repeats,replays_own,replays_any,arm,text_noise_norm\n"
     rows = "".join(f"{s['hash']},p,canaries,{s['repeats']},1,1,,0.5\n" for s in audit["strips"] if s["group"] == "canary")
-    (run_dir / "scores.csv").write_text(header + rows)
+    (run_dir / "scores.csv").write_text(header + rows + f"{LIKE_A_NUMBER},p,canaries,4,0,0,,\n")
     (run_dir / "MODEL_CARD.md").write_text("card")
     shown = {"strips": {audit["strips"][0]["hash"]: [SENTINEL, SENTINEL]}, "sanitizer": [[SENTINEL, ""]]}
     (run_dir / PROMPTS).write_text(json.dumps(shown))
@@ -78,3 +79,9 @@ def test_no_prompt_leaves_though_the_local_report_shows_some(logged: tuple[Path,
     pages = [path for path in sent if b"Memorization audit" in sent[path] and b"<html" in sent[path]]
     assert pages, "the report goes up with upload_images, without prompts"
     assert [path for path, content in sent.items() if SENTINEL.encode() in content] == []
+
+
+def test_a_pseudonym_that_looks_like_a_number_stays_text(logged: tuple[Path, Path, dict[str, Any]]) -> None:
+    folder, _, _ = logged
+    canaries = next(data for columns, data in tables(folder).items() if columns.startswith("hash,"))
+    assert canaries[-1][0] == LIKE_A_NUMBER and canaries[-1][-2] is None and all(isinstance(row[0], str) for row in canaries)
