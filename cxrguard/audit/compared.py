@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ def over_seeds(values: Sequence[float | None], reason: str | None = None) -> dic
 
 
 def _fidelity(arms: Sequence[Arm]) -> dict[str, Any]:
-    def at(path: str) -> Callable[[Arm], float | None]:
-        return lambda arm: lookup(arm["audit"]["fidelity"], path)
-
-    return {name: over_seeds([at(path)(arm) for arm in arms]) | {"better": better} for path, (name, better) in FIDELITY.items()}
+    return {
+        name: over_seeds([lookup(arm["audit"]["fidelity"], path) for arm in arms]) | {"better": better}
+        for path, (name, better) in FIDELITY.items()
+    }
