@@ -17,14 +17,14 @@ from cxrguard.scoring.attribute_worker import AttributeJob, attribute_share
 from cxrguard.scoring.attributed import Attributed, AttributedFiles
 from cxrguard.scoring.cue_words import check_ending
 from cxrguard.scoring.detectors import Draws
-from cxrguard.scoring.launch import pick_device, run_on
+from cxrguard.scoring.launch import share_out
 from cxrguard.scoring.model import fingerprint_model
 from cxrguard.scoring.parts import STARTS, work_path
 from cxrguard.scoring.pieces import PieceDirectory
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
 from cxrguard.scoring.request import check_paths, check_table
+from cxrguard.scoring.worker import Share
 from cxrguard.tables import told_of
-from cxrguard.tables.progress import progress_bar
 from cxrguard.termination import ended_cleanly
 
 
@@ -122,21 +122,10 @@ def _fingerprint(request: AttributeRequest, weights: str, table: PromptTable) ->
 
 
 def _attribute(request: AttributeRequest, table: PromptTable, n: int, work: PieceDirectory) -> None:
-    job = AttributeJob(
-        table, n, request.model, request.draws, request.seed, request.ablation, request.batch_size, work.path, work.fingerprint
-    )
-    if request.devices > 1:
-        run_on(request.devices, functools.partial(attribute_share, job), work.path)
-        return
-    left, done = n - int(work.done(n).sum()), 0
-    with progress_bar("Attributing", lambda: (done, left), show=request.progress) as update:
-
-        def count(so_far: int) -> None:
-            nonlocal done
-            done = so_far
-            update(so_far)
-
-        attribute_share(job, pick_device(), on_done=count)
+    share = Share(table, n, request.model, request.draws, request.seed, request.batch_size, work.path, work.fingerprint)
+    job = AttributeJob(share, request.ablation)
+    left = n - int(work.done(n).sum())
+    share_out(request.devices, functools.partial(attribute_share, job), work.path, "Attributing", left, show=request.progress)
 
 
 def _finish(request: AttributeRequest, table: PromptTable, prompts: UniquePrompts, work: PieceDirectory) -> Attributed:

@@ -4,42 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cxrguard.scoring.attribution import Attributor
-from cxrguard.scoring.detectors import Draws
 from cxrguard.scoring.model import ScoringModel
 from cxrguard.scoring.pieces import Numbered, PieceDirectory
-from cxrguard.scoring.prompts import PromptTable
-from cxrguard.scoring.worker import shares, work_off
+from cxrguard.scoring.worker import Share, work_off
 
 
 @dataclass(frozen=True)
 class AttributeJob:
-    """All that a process needs to attribute its share; it is sent to it.
+    """What a process attributes, and how.
 
     Attributes:
-        table: the prompts.
-        n: how many different ones there are.
-        model: the pipeline.
-        draws: steps and seeds.
-        seed: of the noise.
+        share: the prompts and the model.
         ablation: whether each word is left out in turn.
-        batch_size: prompts at once.
-        work: where the attributions go.
-        fingerprint: the job's.
 
     """
 
-    table: PromptTable
-    n: int
-    model: str
-    draws: Draws
-    seed: int
+    share: Share
     ablation: bool
-    batch_size: int
-    work: Path
-    fingerprint: str
 
 
 def attribute_share(job: AttributeJob, device: str, rank: int = 0, world: int = 1, on_done: Callable[[int], None] | None = None) -> None:
@@ -49,13 +32,15 @@ def attribute_share(job: AttributeJob, device: str, rank: int = 0, world: int = 
         CxrguardError: If the model cannot be used, or runs out of memory.
 
     """
-    work = PieceDirectory(job.work, job.fingerprint)
-    done = work.done(job.n)
+    share = job.share
+    work = PieceDirectory(share.work, share.fingerprint)
+    done = work.done(share.n)
     if done.all():
         return
-    attribute = Attributor(ScoringModel(job.model, device=device), job.draws, job.seed, ablation=job.ablation, batch_size=job.batch_size)
+    model = ScoringModel(share.model, device=device)
+    attribute = Attributor(model, share.draws, share.seed, ablation=job.ablation, batch_size=share.batch_size)
 
     def do(numbers: tuple[int, ...], prompts: tuple[str, ...]) -> Numbered:
         return numbers, attribute(prompts)
 
-    work_off(shares(job.table, done, job.batch_size, rank, world), do, lambda batches: work.add(rank, batches), on_done)
+    work_off(share.batches(done, rank, world), do, lambda batches: work.add(rank, batches), on_done)

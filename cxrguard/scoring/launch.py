@@ -14,13 +14,14 @@ import torch
 
 from cxrguard.errors import CxrguardError
 from cxrguard.files import read_json, write_json_private
+from cxrguard.tables.progress import progress_bar
 
 _FAILED = "failed-{rank}.json"
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Share = Callable[[str, int, int], None]  # device, rank, world
+ShareFunction = Callable[..., None]  # device, rank, world, on_done: hears how many prompts of the share are done
 
 
 def pick_device() -> str:
@@ -28,7 +29,33 @@ def pick_device() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def run_on(devices: int, share: Share, notes: Path) -> None:
+def share_out(devices: int, share: ShareFunction, notes: Path, what: str, left: int, *, show: bool) -> None:
+    """Does the work here if one device is to do it, with a bar, else in a process a device; see :func:`run_on`.
+
+    Args:
+        devices: how many.
+        share: does the share of a process.
+        notes: a directory for why processes failed.
+        what: stands before the bar, e.g. "Scoring".
+        left: how many prompts there are to do.
+        show: whether there is a bar, if standard error is a terminal.
+
+    """
+    if devices > 1:
+        run_on(devices, share, notes)
+        return
+    done = 0
+    with progress_bar(what, lambda: (done, left), show=show) as update:
+
+        def count(so_far: int) -> None:
+            nonlocal done
+            done = so_far
+            update(so_far)
+
+        share(pick_device(), on_done=count)
+
+
+def run_on(devices: int, share: ShareFunction, notes: Path) -> None:
     """Runs ``share`` in a process a device, and waits for all.
 
     Args:
@@ -57,7 +84,7 @@ def run_on(devices: int, share: Share, notes: Path) -> None:
         raise
 
 
-def _run(fabric: Fabric, share: Share, notes: Path) -> None:
+def _run(fabric: Fabric, share: ShareFunction, notes: Path) -> None:
     _hush()
     try:
         share(str(fabric.device), fabric.global_rank, fabric.world_size)

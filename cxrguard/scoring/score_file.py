@@ -13,15 +13,14 @@ import torch
 
 from cxrguard import __version__
 from cxrguard.errors import BadInputError, CxrguardError
-from cxrguard.scoring.launch import pick_device, run_on
+from cxrguard.scoring.launch import share_out
 from cxrguard.scoring.model import fingerprint_model
 from cxrguard.scoring.parts import STARTS, work_path
 from cxrguard.scoring.prompts import PromptTable, UniquePrompts, prompt_table
 from cxrguard.scoring.request import ScoreRequest
 from cxrguard.scoring.results import Results
 from cxrguard.scoring.work import WorkDirectory
-from cxrguard.scoring.worker import ScoreJob, score_share
-from cxrguard.tables.progress import progress_bar
+from cxrguard.scoring.worker import ScoreJob, Share, score_share
 from cxrguard.termination import ended_cleanly
 
 
@@ -82,21 +81,10 @@ def _fingerprint(request: ScoreRequest, weights: list[str], table: PromptTable) 
 
 
 def _score(request: ScoreRequest, table: PromptTable, n: int, work: WorkDirectory) -> None:
-    job = ScoreJob(
-        table, n, request.model, request.base, request.names, request.draws, request.seed, request.batch_size, work.path, work.fingerprint
-    )
-    if request.devices > 1:
-        run_on(request.devices, functools.partial(score_share, job), work.path)
-    else:
-        left, done = n - int(work.load(n)[0].sum()), 0
-        with progress_bar("Scoring", lambda: (done, left), show=request.progress) as update:
-
-            def count(so_far: int) -> None:
-                nonlocal done
-                done = so_far
-                update(so_far)
-
-            score_share(job, pick_device(), on_done=count)
+    share = Share(table, n, request.model, request.draws, request.seed, request.batch_size, work.path, work.fingerprint)
+    job = ScoreJob(share, request.base, request.names)
+    left = n - int(work.load(n)[0].sum())
+    share_out(request.devices, functools.partial(score_share, job), work.path, "Scoring", left, show=request.progress)
 
 
 def _finish(request: ScoreRequest, table: PromptTable, prompts: UniquePrompts, work: WorkDirectory) -> Scored:

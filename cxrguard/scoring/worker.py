@@ -24,19 +24,17 @@ _Scored = tuple[tuple[int, ...], np.ndarray, list[bool]]
 
 
 @dataclass(frozen=True)
-class ScoreJob:
-    """All that a process needs to score its share; it is sent to it.
+class Share:
+    """What every process needs, whatever it does to the prompts; it is sent to it.
 
     Attributes:
         table: the prompts.
         n: how many different ones there are.
         model: the pipeline.
-        base: the one that it started from, or "".
-        names: the detectors.
         draws: steps and seeds.
         seed: of the noise.
         batch_size: prompts at once.
-        work: where the scores go.
+        work: where the results go.
         fingerprint: the job's.
 
     """
@@ -44,13 +42,31 @@ class ScoreJob:
     table: PromptTable
     n: int
     model: str
-    base: str
-    names: tuple[str, ...]
     draws: Draws
     seed: int
     batch_size: int
     work: Path
     fingerprint: str
+
+    def batches(self, done: np.ndarray, rank: int, world: int) -> Iterator[list[tuple[int, str]]]:
+        """What is left for process ``rank`` of ``world``; see :func:`shares`."""
+        return shares(self.table, done, self.batch_size, rank, world)
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What a process scores, and how.
+
+    Attributes:
+        share: the prompts and the model.
+        base: the pipeline that it started from, or "".
+        names: the detectors.
+
+    """
+
+    share: Share
+    base: str
+    names: tuple[str, ...]
 
 
 def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_done: Callable[[int], None] | None = None) -> None:
@@ -67,21 +83,22 @@ def score_share(job: ScoreJob, device: str, rank: int = 0, world: int = 1, on_do
         CxrguardError: If the model cannot be used, or runs out of memory.
 
     """
-    detectors = Detectors(job.names, job.draws)
-    work = WorkDirectory(job.work, job.fingerprint, detectors.columns)
-    done, _, _ = work.load(job.n)
+    share = job.share
+    detectors = Detectors(job.names, share.draws)
+    work = WorkDirectory(share.work, share.fingerprint, detectors.columns)
+    done, _, _ = work.load(share.n)
     if done.all():
         return
-    model = ScoringModel(job.model, job.base, device)
+    model = ScoringModel(share.model, job.base, device)
 
     def score(numbers: tuple[int, ...], prompts: tuple[str, ...]) -> _Scored:
-        return numbers, _score(model, detectors, prompts, job), model.are_cut(prompts)
+        return numbers, _score(model, detectors, prompts, share.seed), model.are_cut(prompts)
 
     def save(batches: list[_Scored]) -> None:
         numbers, scores, cut = zip(*batches, strict=True)
         work.add(rank, list(chain(*numbers)), np.concatenate(scores), list(chain(*cut)))
 
-    work_off(shares(job.table, done, job.batch_size, rank, world), score, save, on_done)
+    work_off(share.batches(done, rank, world), score, save, on_done)
 
 
 def work_off(
@@ -126,9 +143,9 @@ def shares(table: PromptTable, done: np.ndarray, batch_size: int, rank: int, wor
         yield batch
 
 
-def _score(model: ScoringModel, detectors: Detectors, prompts: tuple[str, ...], job: ScoreJob) -> np.ndarray:
+def _score(model: ScoringModel, detectors: Detectors, prompts: tuple[str, ...], seed: int) -> np.ndarray:
     with fits_in_memory(len(prompts), "; the run goes on where it stopped"):
-        return detectors(model.denoiser, model.batch(prompts, job.seed)).numpy()
+        return detectors(model.denoiser, model.batch(prompts, seed)).numpy()
 
 
 class PartBuffer(Generic[Item]):

@@ -23,7 +23,7 @@ from cxrguard.probes.text_noise_norm import TextNoiseNorm
 from cxrguard.probes.tokens import SECTIONS
 from cxrguard.probes.words import words_of
 from cxrguard.sanitizer.cues.token_list import load_token_list
-from cxrguard.scoring import attribute_file, worker
+from cxrguard.scoring import launch, worker
 from cxrguard.scoring.attribution import Attribution, Attributor, Piece
 from cxrguard.scoring.detectors import Draws
 from cxrguard.scoring.model import ScoringModel
@@ -142,7 +142,7 @@ def test_interrupted_and_resumed_on_two_devices(pipeline_dir: Path, tmp_path: Pa
             pickle.loads(pickle.dumps(share))("cpu", rank, devices)  # as it is sent to a process
             ranks.append(len(set(notes.glob("*.parquet")) - before))
 
-    monkeypatch.setattr(attribute_file, "run_on", both_in_turn)
+    monkeypatch.setattr(launch, "run_on", both_in_turn)
     done = attribute(pipeline_dir, prompts, out, *options, "--devices", 2)
     assert done.exit_code == 0, done.output
     assert "going on after 8 prompts." in done.output and "20 rows; 17 different prompts attributed." in done.output
