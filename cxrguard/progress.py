@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 QUIET_SECONDS = 5.0
+_TELL_SECONDS = 0.5  # drawing a bar takes longer than many an item
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -29,6 +32,27 @@ def progress_of(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield shown.advance
     finally:
         shown.close()
+
+
+def shown(what: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
+    """The items one by one, with :func:`progress_of` them.
+
+    Args:
+        what: e.g. "reading reports".
+        items: anything to go through.
+        total: how many there are about; what has a length need not say.
+
+    """
+    total = len(items) if total is None and isinstance(items, Sized) else total or 0
+    with progress_of(what, total) as advance:
+        done, told, since = 0, 0, time.monotonic()
+        for item in items:
+            yield item
+            done += 1
+            if (now := time.monotonic()) - since >= _TELL_SECONDS:
+                advance(done - told)
+                told, since = done, now
+        advance(done - told)
 
 
 class _Lines:

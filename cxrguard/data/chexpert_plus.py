@@ -20,6 +20,7 @@ from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
 from cxrguard.data.table import as_text, cell, read_table
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 TABLE = "df_chexpert_plus_240401.csv"
 VIEWS = ("frontal", "lateral", "PA", "AP")
@@ -62,7 +63,7 @@ class ChexpertPlusReader:
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
         seen: set[str] = set()
-        for row, values in table.rows:
+        for row, values in shown("reading rows", table.rows):
             cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells, views):
                 continue

@@ -17,6 +17,7 @@ from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root
 from cxrguard.data.table import Table, cell, read_table
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 _SIDES = ("TRAIN", "TEST")
 
@@ -53,7 +54,7 @@ class LlavaRadReader:
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
         seen: set[str] = set()
-        for row, values in table.rows:
+        for row, values in shown("reading rows", table.rows):
             result = _record(row, cell(values.get(column)), cell(values.get(ANNOTATED_PROMPT)), root, seen)
             if isinstance(result, ReportRecord):
                 seen.add(result.dicom_id)

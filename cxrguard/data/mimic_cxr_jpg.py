@@ -22,6 +22,7 @@ from cxrguard.data.report_sections import ReportError, open_prompts
 from cxrguard.data.settings import PROMPTS, data_root, one_of, some_of
 from cxrguard.data.text_lines import bounded_lines, open_text
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 METADATA, SPLIT = "mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv"
 LABEL_TABLES = {"chexpert": "mimic-cxr-2.0.0-chexpert.csv", "negbio": "mimic-cxr-2.0.0-negbio.csv"}
@@ -81,7 +82,8 @@ class MimicCxrJpgReader:
         quarantined: list[Quarantined] = []
         seen: set[str] = set()
         with self._prompts(root) as prompt_of:
-            for row, cells in _rows(_need(root, METADATA), (_DICOM, _SUBJECT, _STUDY, _VIEW)):
+            rows = _rows(_need(root, METADATA), (_DICOM, _SUBJECT, _STUDY, _VIEW))
+            for row, cells in shown("reading reports", rows, _count_rows(_need(root, METADATA))):
                 try:
                     image = _select(cells, views, splits, seen)
                     if image is not None:
@@ -149,6 +151,15 @@ def _need(root: Path, name: str) -> Path:
     if path is None:
         raise BadInputError(f"{root}: {name} (or {name}.gz) is missing. Download it from MIMIC-CXR-JPG's page on PhysioNet.")
     return path
+
+
+def _count_rows(path: Path) -> int:
+    """How many rows there are about, for a progress bar; 0 for a table that :func:`_rows` will refuse."""
+    try:
+        with open_text(path) as file:
+            return sum(1 for _ in bounded_lines(file, _MAX_LINE, _MAX_TABLE, "")) - 1
+    except (BadInputError, UnicodeDecodeError, OSError, EOFError, zlib.error):
+        return 0
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:

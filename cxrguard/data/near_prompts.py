@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrguard.data.grouping import Labels
+from cxrguard.progress import shown
 from cxrguard.randomness import derive_seed
 
 JACCARD = 0.8
@@ -45,7 +46,7 @@ def find_near_prompts(prompts: Sequence[str]) -> NDArray[np.int64]:
     pairs, starts, rows = _word_pairs(prompts)
     if len(rows) < 2:
         return labels.labels
-    for keys in _bands(pairs, starts):
+    for keys in shown("comparing prompts", _bands(pairs, starts), _BANDS):
         found: list[tuple[int, int]] = []
         for bucket in _buckets(keys):
             if labels.apart(rows[bucket[:1]], rows[bucket]).any():

@@ -22,6 +22,7 @@ from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root, one_of, some_of
 from cxrguard.data.table import cell, read_table
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 PROMPTS = ("report", "labels")
@@ -74,7 +75,7 @@ class PadchestReader:
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
         seen: set[str] = set()
-        for row, values in table.rows:
+        for row, values in shown("reading rows", table.rows):
             cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells[_PROJECTION], views):
                 continue

@@ -18,6 +18,7 @@ from cxrguard.data.paths import OUT_OF_ROOT, inside, is_file
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.text_lines import bounded_lines, open_text
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 _MISSING = frozenset(("nan", "none", "null", "n/a", "<na>"))
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z_ \[\]()#/-]{0,39}\d{0,2}\]?")
@@ -170,6 +171,13 @@ def cell(value: object) -> str:
     return "" if text.lower() in _MISSING else text
 
 
+def _let_go(rows: list[tuple[int, dict[str, object]]]) -> Iterator[tuple[int, dict[str, object]]]:
+    """The rows in their order, each let go of before the next: a record takes its place."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
+
+
 @dataclass(frozen=True)
 class TableReader:
     """Reads images and prompts from one table.
@@ -208,9 +216,7 @@ class TableReader:
         records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
         seen: set[bytes] = set()
-        table.rows.reverse()
-        while table.rows:  # a row is let go of as its record is made
-            row, values = table.rows.pop()
+        for row, values in shown("reading rows", _let_go(table.rows), len(table.rows)):
             result = self._record(row, values, root)
             if isinstance(result, str):
                 quarantined.append(Quarantined(row, result))

@@ -21,6 +21,7 @@ from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root
 from cxrguard.data.table import as_text, cell
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 _IMAGES = ("png", "jpg", "jpeg")
 _MAX_TEXT, _MAX_MEMBER = 1 << 20, 1 << 30
@@ -62,7 +63,7 @@ class WebDatasetReader:
         records: list[ReportRecord] = []
         quarantined: list[Quarantined] = []
         row = 0
-        for shard in self._find():
+        for shard in shown("reading shards", self._find()):
             seen: set[str] = set()
             for sample in _samples(shard):
                 row += 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cxrguard import progress as module
-from cxrguard.progress import progress_of
+from cxrguard.progress import progress_of, shown
 
 
 class Clock:
@@ -51,3 +51,25 @@ def test_a_bar_on_a_terminal_only_after_a_while(monkeypatch: pytest.MonkeyPatch)
     calls.clear()
     run(monkeypatch, 3.0)
     assert calls.count("start") == calls.count("stop") == 1 and calls.count("advance") == 50
+
+
+def test_items_come_unchanged_and_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "time", Clock(10.0))
+    assert list(shown("reading rows", (n * n for n in range(20)), 20)) == [n * n for n in range(20)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("reading rows: 2 of 20, ") and lines[-1] == "reading rows: 20 of 20, 0 s left" and len(lines) == 10
+    monkeypatch.setattr(module, "time", Clock(0.001))
+    assert list(shown("reading rows", [1, 2, 3])) == [1, 2, 3] and list(shown("reading rows", [])) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_items_left_in_the_middle_leave_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(module, "time", Clock(10.0))
+    calls: list[str] = []
+    for name in ("start", "stop"):
+        monkeypatch.setattr(module.Progress, name, lambda self, name=name: calls.append(name))
+    with pytest.raises(ZeroDivisionError):
+        for n in shown("reading rows", range(3, -1, -1)):
+            1 / n
+    assert calls == ["start", "stop"]
