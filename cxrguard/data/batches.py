@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -29,11 +30,19 @@ class CachedSamples(Dataset[Batch]):
         repeats: showings of each sample an epoch.
         captions: captions a sample, C; then there are C · N hidden states and prompts, those of a sample one after the other.
         seed: of which caption a showing has.
+        patients: whose each sample is, by any name; the batches have numbers that a patient's samples share. None: they have none.
 
     """
 
     def __init__(
-        self, latents: Rows, encoder_hidden_states: Rows, prompts: Sequence[str], repeats: Sequence[int], captions: int = 1, seed: int = 0
+        self,
+        latents: Rows,
+        encoder_hidden_states: Rows,
+        prompts: Sequence[str],
+        repeats: Sequence[int],
+        captions: int = 1,
+        seed: int = 0,
+        patients: Sequence[str] | None = None,
     ) -> None:
         self.latents, self.states, self.prompts = latents, encoder_hidden_states, prompts
         self.captions, self.seed, self.epoch = captions, seed, 0
@@ -41,6 +50,7 @@ class CachedSamples(Dataset[Batch]):
         first = np.repeat(np.cumsum(times) - times, times)
         self.order = np.stack([np.repeat(np.arange(len(times)), times), np.arange(len(first)) - first], axis=1)
         self.most = int(times.max(initial=1))
+        self.patients = None if patients is None else _numbered(patients)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -51,13 +61,19 @@ class CachedSamples(Dataset[Batch]):
         sample, draw = self.order[showing].tolist()
         draw += lap * self.most
         caption = sample * self.captions + choose_caption(self.captions, self.seed, self.epoch, sample, draw)
-        return {
+        found = {
             "latents": self.latents[sample],
             "encoder_hidden_states": self.states[caption],
             "captions": torch.tensor(caption),
             "sample_ids": torch.tensor(sample),
             "draws": torch.tensor(draw),
         }
+        return found if self.patients is None else found | {"patient_ids": torch.tensor(self.patients[sample])}
+
+
+def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
 class GatedCollate:

@@ -126,7 +126,8 @@ class ReportDataModule(pl.LightningDataModule):
             changed = round(share_changed(prompts, captions, c.variants), 4)
             self.actions.append({"step": 0, "action": "vary_captions", "variants": c.variants, "share_changed": changed})
         latents = encoder.latents(Mapped(self.study.trained, attrgetter("pixels")))
-        return CachedSamples(latents, encoder.states(captions), captions, showings, c.variants, self.seed)
+        patients = Mapped(self.study.trained, attrgetter("record.subject_id"))
+        return CachedSamples(latents, encoder.states(captions), captions, showings, c.variants, self.seed, patients)
 
     def _limited(self) -> list[int]:
         """Showings an epoch under the repeat limit; what it takes away is written down as an action."""
@@ -183,4 +184,5 @@ def _encoded(encoder: CachedEncoder, samples: Sequence[PromptedRecord], repeats:
         raise BadInputError("no held-out sample is left; raise data.heldout_fraction or use more data")
     prompts = Mapped(samples, attrgetter("sanitized"))
     latents = encoder.latents(Mapped(samples, attrgetter("pixels")))
-    return CachedSamples(latents, encoder.states(prompts), prompts, repeats or [1] * len(samples))
+    patients = Mapped(samples, attrgetter("record.subject_id"))
+    return CachedSamples(latents, encoder.states(prompts), prompts, repeats or [1] * len(samples), patients=patients)

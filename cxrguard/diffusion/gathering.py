@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytorch_lightning as pl
 from torch import Tensor
 
@@ -12,6 +14,5 @@ def of_everyone(seen: Seen, module: pl.LightningModule) -> Seen:
     """The global batch of all processes, in the order that one process would have it."""
     if module._trainer is None or module.trainer.world_size == 1:
         return seen
-    parts = [seen.sample_ids, seen.timesteps, seen.losses, *([] if seen.text_noise_norms is None else [seen.text_noise_norms])]
-    gathered: list[Tensor] = [module.all_gather(part).transpose(0, 1).flatten() for part in parts]  # type: ignore[union-attr]
-    return Seen(*gathered)
+    known: dict[str, Tensor] = {field.name: value for field in fields(seen) if (value := getattr(seen, field.name)) is not None}
+    return Seen(**{name: module.all_gather(part).transpose(0, 1).flatten() for name, part in known.items()})  # type: ignore[union-attr]

@@ -192,7 +192,7 @@ class DiffusionModule(pl.LightningModule):
             with torch.no_grad():
                 without = denoiser.predict(noisy, timesteps, uncond.expand_as(states))
             norms = text_difference_norm(prediction.detach(), without, alpha_bar, self.parts.prediction_type)
-        seen = Seen(batch["sample_ids"], timesteps, losses.detach(), norms)
+        seen = Seen(batch["sample_ids"], timesteps, losses.detach(), norms, batch.get("patient_ids"))
         if self.training and self.min_snr_gamma:
             losses = losses * min_snr_weight(alpha_bar, self.min_snr_gamma, self.parts.prediction_type)
         return losses, seen

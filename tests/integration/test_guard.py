@@ -9,6 +9,7 @@ import pytest
 import torch
 
 RULE = "+guard.policy.test={_target_: cxrguard.guard.policy.Rule, signal: step, above: %s, action: %s}"
+NO_HISTORY = ("guard.mitigations.loss_history=null", "guard.mitigations.patient_loss_history=null")
 ENFORCE = ("guard=enforce", "canaries.n_steering=24", "guard.every_n_steps=2")
 
 
@@ -41,7 +42,7 @@ def run(train, pipeline_dir, straight, tmp_path):
 
 
 def test_holding_back_changes_the_weights_and_is_said(run):
-    strict = ("guard.mitigations.loss_floor.fpr=0.9", "guard.mitigations.loss_history=null")
+    strict = ("guard.mitigations.loss_floor.fpr=0.9", *NO_HISTORY)
     guarded, watched = run("guarded", *ENFORCE, *strict), run("watched", "guard=sanitize", "canaries.n_steering=24")
     held = [a for a in audit(guarded)["actions"] if a["action"] == "hold_back"]
     assert [a["step"] for a in held] == [2, 4, 6] and all(a["by"] == "loss_floor" and 0 < a["share"] < 1 for a in held)
@@ -52,7 +53,7 @@ def test_holding_back_changes_the_weights_and_is_said(run):
 
 def test_a_guard_that_never_acts_changes_no_bit(run):
     never = "+guard.mitigations.idle={_target_: cxrguard.mitigations.training.loss_floor.LossFloor, fraction: 1e-6}"
-    guarded = run("idle", *ENFORCE, never, "guard.mitigations.loss_floor=null", "guard.mitigations.loss_history=null")
+    guarded = run("idle", *ENFORCE, never, "guard.mitigations.loss_floor=null", *NO_HISTORY)
     assert same(weights(guarded), weights(run("watched", "guard=sanitize", "canaries.n_steering=24")))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +21,7 @@ class Seen:
         timesteps: ``[B]``, integers.
         losses: ``[B]`` denoising losses, not weighted by anything.
         text_noise_norms: ``[B]``, ‖ε(x_t, c) − ε(x_t, ∅)‖₂ in the training step; None where nobody asked for it.
+        patient_ids: ``[B]``, integers that the samples of a patient share; None where it is not known whose they are.
 
     """
 
@@ -28,17 +29,13 @@ class Seen:
     timesteps: Tensor
     losses: Tensor
     text_noise_norms: Tensor | None = None
+    patient_ids: Tensor | None = None
 
     @staticmethod
     def join(parts: Sequence[Seen]) -> Seen:
         """One batch after the other."""
-        norms = [p.text_noise_norms for p in parts if p.text_noise_norms is not None]
-        return Seen(
-            torch.cat([p.sample_ids for p in parts]),
-            torch.cat([p.timesteps for p in parts]),
-            torch.cat([p.losses for p in parts]),
-            torch.cat(norms) if norms else None,
-        )
+        known = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Seen)}
+        return Seen(**{name: torch.cat(values) for name, values in known.items() if values[0] is not None})
 
 
 class LossMitigation(Protocol):

@@ -1,4 +1,4 @@
-"""Hold back a sample that the model has known too well for several showings in a row."""
+"""Hold back a sample, or a patient, that the model has known too well for several showings in a row."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cxrguard.mitigations.training.loss_floor import check_shares
 
 
 class History:
-    """The last ``window`` values of each of many samples, by id.
+    """The last ``window`` values of each of many samples or patients, by id.
 
-    A table of float32 that grows with the largest id: 32 bytes a sample at a window of 8.
+    A table of float32 that grows with the largest id: 32 bytes an id at a window of 8.
     """
 
     def __init__(self, window: int) -> None:
@@ -61,12 +61,18 @@ class LossHistory:
     for diffusion: Carlini et al., USENIX Security 2023, section 5) turned on the trainer's own samples: what could be told apart is not
     learned further.
 
-    With hysteresis: a sample that is held back comes again only when its mean lies among the steering samples' for good.
+    With ``by="patient"`` a patient's showings count together, of the trained as of the steering ones, and all samples of a patient that
+    is known too well are held back. What a data set has several times, copied, cropped or worded anew, is mostly of one patient: the
+    evidence on it grows with every copy, as its memorization does, where a sample's own showings stay as few as those of any other. It is
+    called ``patient_loss_history`` then, so that both can be asked for: a copy among a patient's many films does not show in their mean.
+
+    With hysteresis: who is held back comes again only when their mean lies among the steering samples' for good.
 
     Args:
         window: showings.
-        fpr: share of the steering samples that may be held back by mistake.
+        fpr: share of the steering samples (patients) that may be held back by mistake.
         release: a sample comes back when no more than this share of the steering samples lies lower.
+        by: ``sample`` or ``patient``.
         n_timesteps: of the training schedule.
         bins: of timesteps; see :class:`HeldoutByTimestep`.
 
@@ -75,10 +81,14 @@ class LossHistory:
 
     """
 
-    name = "loss_history"
     needs_text_noise_norm = False
 
-    def __init__(self, *, window: int = 4, fpr: float = 0.01, release: float = 0.1, n_timesteps: int = 1000, bins: int = 10) -> None:
+    def __init__(
+        self, *, window: int = 4, fpr: float = 0.01, release: float = 0.1, n_timesteps: int = 1000, bins: int = 10, by: str = "sample"
+    ) -> None:
+        if by not in ("sample", "patient"):
+            raise CxrguardError(f"loss_history.by must be sample or patient, but is {by}")
+        self.by_patient, self.name = by == "patient", "loss_history" if by == "sample" else "patient_loss_history"
         check_shares(self.name, fpr=fpr, release=release)
         if release < fpr or window < 1:
             raise CxrguardError(f"{self.name} needs a window of 1 at least and release >= fpr, not {window}, {release:g} and {fpr:g}")
@@ -91,8 +101,9 @@ class LossHistory:
     def calibrate(self, heldout: Seen) -> None:
         """See :class:`~cxrguard.mitigations.training.base.LossMitigation`."""
         self.usual.observe(heldout.losses, heldout.timesteps)
-        self.steering.add(heldout.sample_ids, self.usual.standardised(heldout.losses, heldout.timesteps))
-        means = self.steering.means(heldout.sample_ids.unique())
+        ids = self._ids(heldout)
+        self.steering.add(ids, self.usual.standardised(heldout.losses, heldout.timesteps))
+        means = self.steering.means(ids.unique())
         if bool(means.isfinite().any()):
             known = means[means.isfinite()]
             self.thresholds = [lowest_share(known, self.fpr), lowest_share(known, self.release)]
@@ -101,7 +112,7 @@ class LossHistory:
         """See :class:`~cxrguard.mitigations.training.base.LossMitigation`."""
         if not self.usual.ready:
             return
-        ids = batch.sample_ids.cpu()
+        ids = self._ids(batch)
         self.trained.add(ids, self.usual.standardised(batch.losses, batch.timesteps))
         self.held = torch.cat([self.held, torch.zeros(len(self.trained.count) - len(self.held), dtype=torch.bool)])
         if self.thresholds is not None:
@@ -113,7 +124,13 @@ class LossHistory:
         """See :class:`~cxrguard.mitigations.training.base.LossMitigation`."""
         if self.thresholds is None or not len(self.held):
             return torch.ones(len(batch.losses))
-        return torch.where(self.held[batch.sample_ids.cpu()], 0.0, 1.0)
+        return torch.where(self.held[self._ids(batch)], 0.0, 1.0)
+
+    def _ids(self, seen: Seen) -> Tensor:
+        """Whose showings count together."""
+        pooled = self.by_patient and seen.patient_ids is not None
+        ids: Tensor = seen.patient_ids if pooled else seen.sample_ids  # type: ignore[assignment]
+        return ids.cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~cxrguard.mitigations.training.base.LossMitigation`."""

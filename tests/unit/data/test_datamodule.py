@@ -93,7 +93,9 @@ def test_batches_hold_what_the_encoders_say(data: ReportDataModule, parts: Pipel
         "latents": (4, 4, 8, 8),
         "encoder_hidden_states": (4, 77, 16),
         "sample_ids": (4,),
-        "draws": (4,), "captions": (4,),
+        "draws": (4,),
+        "captions": (4,),
+        "patient_ids": (4,),
     }
     train = [*data.study.members, *data.study.canaries]
     for i, sample_id in enumerate(batch["sample_ids"].tolist()):
@@ -101,6 +103,13 @@ def test_batches_hold_what_the_encoders_say(data: ReportDataModule, parts: Pipel
         pixels = to_pixel_values([sample.pixels]).expand(-1, 3, -1, -1)
         assert torch.allclose(batch["latents"][i : i + 1], encode_images(parts, pixels), atol=1e-4)
         assert torch.allclose(batch["encoder_hidden_states"][i : i + 1], encode_prompts(parts, [sample.sanitized]), atol=1e-4)
+
+
+def test_the_samples_of_a_patient_share_a_number(data: ReportDataModule) -> None:
+    trained = [*data.study.members, *data.study.canaries]
+    numbers = [int(data.train_set[i]["patient_ids"]) for i in range(len(data.train_set))]
+    shown = [trained[int(data.train_set[i]["sample_ids"])].record.subject_id for i in range(len(data.train_set))]
+    assert len(set(zip(numbers, shown, strict=True))) == len(set(numbers)) == len(set(shown))
 
 
 def test_groups_are_disjoint_by_patient_and_held_out_batches_hold_neither_canaries_nor_controls(data: ReportDataModule) -> None:

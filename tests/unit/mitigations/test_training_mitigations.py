@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def seen(n: int, seed: int = 0, scale: float = 1.0, first_id: int = 0) -> Seen:
     losses = scale * (0.05 + timesteps / 1000) * np.exp(0.3 * rng.standard_normal(n))
     norms = (2 - timesteps / 1000) * np.exp(0.3 * rng.standard_normal(n))
     ids = torch.arange(first_id, first_id + n)
-    return Seen(ids, torch.from_numpy(timesteps), torch.from_numpy(losses).float(), torch.from_numpy(norms).float())
+    return Seen(ids, torch.from_numpy(timesteps), torch.from_numpy(losses).float(), torch.from_numpy(norms).float(), ids // 2)
 
 
 def made() -> list:
@@ -36,6 +37,7 @@ def made() -> list:
         LossHistory(window=2),
         LossSkip(),
         Combined([LossFloor(), LossHistory(window=2), LossSkip()]),
+        LossHistory(window=3, by="patient"),
     ]
 
 
@@ -166,6 +168,57 @@ def test_the_history_is_the_naive_one():
             assert float(means[i]) == pytest.approx(np.mean(naive[i][-3:]), abs=1e-6)
 
 
+def of_patients(patients: list[int], losses: list[float], first_id: int = 0) -> Seen:
+    """Samples of these patients, all at one timestep."""
+    n = len(patients)
+    return Seen(torch.arange(first_id, first_id + n), torch.full((n,), 500), torch.tensor(losses), None, torch.tensor(patients))
+
+
+def test_by_patient_is_the_naive_one():
+    rng = np.random.default_rng(3)
+    history = LossHistory(window=4, fpr=0.25, release=0.5, by="patient")
+    steering, trained, held, raw, answers = {}, {}, {}, [], set()
+    for _ in range(6):
+        patients, losses = np.repeat(np.arange(8), 2), np.exp(rng.standard_normal(16)).astype(np.float32)
+        history.calibrate(of_patients(patients.tolist(), losses.tolist()))
+        raw.append(np.log(losses.astype(np.float64)))
+        usual = np.concatenate(raw[-4:])  # of the last four calibrations
+        for patient, loss in zip(patients, losses, strict=True):
+            steering.setdefault(int(patient), []).append((math.log(loss) - usual.mean()) / usual.std(ddof=1))
+        means = sorted(np.mean(values[-4:]) for values in steering.values() if len(values) >= 4)
+        patients, losses = rng.integers(0, 5, 7), np.exp(rng.standard_normal(7) - 0.5).astype(np.float32)
+        batch = of_patients(patients.tolist(), losses.tolist())
+        history.record(batch)
+        for patient, loss in zip(patients, losses, strict=True):
+            trained.setdefault(int(patient), []).append((math.log(loss) - usual.mean()) / usual.std(ddof=1))
+        for patient in set(patients.tolist()):
+            if means and len(trained[patient]) >= 4:
+                mean = np.mean(trained[patient][-4:])
+                held[patient] = bool(mean < means[2] or (held.get(patient) and mean < means[4]))
+        expected = [0.0 if held.get(int(p)) else 1.0 for p in patients]
+        assert history.weights(batch).tolist() == expected
+        answers.update(expected)
+    assert answers == {0.0, 1.0}, "some were held back, some not"
+
+
+def test_the_copies_of_one_patient_count_together():
+    """Six near copies, each shown once: too little for any of them, enough for their patient; another patient is left alone."""
+    by_sample, by_patient = LossHistory(window=4, fpr=0.02), LossHistory(window=4, fpr=0.02, by="patient")
+    copies = of_patients([7] * 6 + [8], [0.01] * 6 + [0.5])
+    for history in (by_sample, by_patient):
+        for calibration in range(4):
+            history.calibrate(seen(100, 100 + calibration))
+        history.record(copies)
+    assert by_sample.weights(copies).tolist() == [1.0] * 7
+    assert by_patient.weights(copies).tolist() == [0.0] * 6 + [1.0]
+    new = of_patients([7, 9], [0.5, 0.5], first_id=50)
+    by_patient.record(new)
+    assert by_patient.weights(new).tolist() == [0.0, 1.0], "a further film of a patient who is held back is so too"
+    unknown = Seen(copies.sample_ids, copies.timesteps, copies.losses)
+    assert LossHistory(by="patient").weights(unknown).tolist() == [1.0] * 7
+    assert by_patient.name == "patient_loss_history" and by_sample.name == "loss_history", "one guard may have both"
+
+
 def test_loss_skip_holds_back_what_the_prompt_steers_most():
     skip = LossSkip(fpr=0.02)
     skip.calibrate(seen(1000))
@@ -179,7 +232,7 @@ def test_loss_skip_says_what_it_needs():
         LossSkip().calibrate(Seen(torch.arange(2), torch.arange(2), torch.ones(2)))
 
 
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(6))
 def test_state_goes_on_bit_by_bit(index, tmp_path):
     straight, resumed = made()[index], made()[index]
     for i in range(3):
@@ -219,6 +272,7 @@ def test_other_mitigations_than_the_checkpoints_are_refused():
         (lambda: LossSkip(fpr=0), "loss_skip.fpr"),
         (lambda: LossHistory(window=0), "window"),
         (lambda: LossHistory(fpr=0.2, release=0.1), "release >= fpr"),
+        (lambda: LossHistory(by="study"), "must be sample or patient"),
         (lambda: HeldoutByTimestep(bins=0), "bins"),
     ],
 )
@@ -234,5 +288,5 @@ def test_order_of_a_batch_changes_nothing(mitigation):
         mitigation.calibrate(seen(120, i))
         mitigation.record(seen(40, 20 + i, 0.5))
     batch, turned = seen(40, 30, 0.5), torch.arange(39, -1, -1)
-    reverse = Seen(*(value[turned] for value in (batch.sample_ids, batch.timesteps, batch.losses, batch.text_noise_norms)))
+    reverse = Seen(*(getattr(batch, field.name)[turned] for field in fields(Seen)))
     assert torch.equal(mitigation.weights(batch), mitigation.weights(reverse)[turned])
