@@ -25,6 +25,7 @@ from callbacks.probe import ProbeCallback, seen_by
 from callbacks.runtime import choose_device, is_first_process, progress_callback
 from callbacks.steering import SteeringCallback
 from callbacks.stop import StopOnSignal, StoppedError
+from callbacks.validation import ValidationCallback
 from callbacks.wandb_audit import Uploads, log_audit
 from callbacks.wandb_logger import finish_wandb
 from cxrguard.audit.evaluate import Evaluator
@@ -169,6 +170,8 @@ def prepare(job: Job) -> Fit:
     schedule = schedule_of(job)
     schedule.attach(evaluator, job.probes, job.data.val_dataloader, job.run_dir / "samples")
     for callback in job.callbacks:
+        if isinstance(callback, ValidationCallback):
+            callback.attach(evaluator, job.run_dir / "samples", upload_replays=job.uploads.images)
         if isinstance(callback, SteeringCallback) and callback.acts:
             job.data.steering_dataloader()  # now: without samples to steer by the guard cannot act
             callback.attach(job.data.steering_dataloader)

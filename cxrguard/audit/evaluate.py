@@ -15,7 +15,7 @@ from torch import Tensor
 from cxrguard.audit.detectors import LOW_FPR
 from cxrguard.audit.exposure import exposure
 from cxrguard.audit.extraction import Replays, chance_rate, find_replays, nearest, replay_threshold
-from cxrguard.audit.groups import Judged
+from cxrguard.audit.groups import Judged, validation_group
 from cxrguard.audit.statistics import oriented, roc_auc, tpr_at_fpr
 from cxrguard.diffusion.denoiser import Denoiser
 from cxrguard.diffusion.encoding import decode_latents, encode_prompts
@@ -113,6 +113,13 @@ class Evaluator:
         fewer = copy.copy(self)
         fewer.judged = replace(self.judged, groups={name: self.judged.groups[name].take(chosen) for name, chosen in rows.items()})
         return fewer
+
+    def generating(self, prompts: Sequence[str]) -> Evaluator:
+        """The same judge with one group, ``validation``, of these prompts."""
+        other = copy.copy(self)
+        group = validation_group(self.parts, prompts, self.judged.groups["canaries"])
+        other.judged = replace(self.judged, groups={group.name: group})
+        return other
 
     def encoded_again(self) -> Evaluator:
         """The same judge, with the prompts as the pipeline's text encoder reads them now: one that is trained has changed."""

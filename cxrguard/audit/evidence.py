@@ -59,6 +59,13 @@ def without_replays(generated: Generated) -> Tensor:
     return generated.pixels[:, 0].masked_fill(replayed[:, None, None, None], -1.0)
 
 
+def every_sample(generated: Generated, replays: bool) -> Tensor:
+    """All samples, ``[N·K, 1, H, W]``, a prompt's side by side; unless ``replays``, black where one replays a training image."""
+    replayed = generated.replays["pixels"].any | generated.replays["latents"].any
+    shown = generated.pixels if replays else generated.pixels.masked_fill(replayed[:, :, None, None, None], -1.0)
+    return shown.flatten(0, 1)
+
+
 def write_strips(evaluator: Evaluator, generated: dict[str, Generated], run_dir: Path, key: bytes, most: int = 16) -> list[dict[str, Any]]:
     """Write the strips of canaries, and of the controls and members that replay most clearly, and describe them.
 

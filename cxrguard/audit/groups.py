@@ -200,6 +200,14 @@ def _prompt_group(parts: PipelineParts, samples: Sequence[PromptedRecord], like:
     return Group("prompt_controls", like.pixels[:0], latents, _variants(parts, samples), torch.full((n,), -1), subjects, (0,) * n, prompts)
 
 
+def validation_group(parts: PipelineParts, prompts: Sequence[str], like: Group) -> Group:
+    """The user's own prompts in their own wording: no image, no patient. ``like`` gives the shape of images and latents."""
+    n = len(prompts)
+    latents = like.latents.new_zeros(n, *like.latents.shape[1:])
+    wording = (_variant(parts, list(prompts), list(prompts)),)
+    return Group("validation", like.pixels[:0], latents, wording, torch.full((n,), -1), ("",) * n, (0,) * n, tuple(prompts))
+
+
 def _variants(parts: PipelineParts, samples: Sequence[PromptedRecord]) -> tuple[Variant, ...]:
     originals, trained = [s.record.prompt for s in samples], [s.sanitized for s in samples]
     if originals == trained:

@@ -37,6 +37,7 @@ class Finished:
 LEARNING = ["model=pipeline", "data.batch_size=64", "model.module.learning_rate=1e-3", "model.module.warmup_steps=2"]
 RAW = [*LEARNING, "model.module.ema_decay=0"]
 STRAIGHT = [*RAW, "canaries.n=16", "canaries.repeats=2"]
+OWN_PROMPTS = ["Sentinel asterisk of the left lung.", "No sentinel asterisk."]
 JUDGED_MORE = ["embedder=efficientnet_lite0", "probes.max_share=0.03"]
 NIH = ["data.heldout_fraction=0.65", "data.max_bad_fraction=0.02", "base_stage.max_steps=2"]
 
@@ -72,7 +73,10 @@ class Plan:
         return self.once("again", *STRAIGHT)
 
     def unprobed(self) -> Finished:
-        return self.once("unprobed", *STRAIGHT, "callbacks.probe=null")
+        """Also with images of the user's own prompts on the way, which must not change the weights either."""
+        (self.root / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in OWN_PROMPTS))
+        own = [f"validation.prompts={self.root / 'prompts.txt'}", "validation.every_n_steps=3", "validation.samples_per_prompt=2"]
+        return self.once("unprobed", *STRAIGHT, "callbacks.probe=null", *own)
 
     def half(self) -> Finished:
         return self.once("resume", *STRAIGHT, "trainer.max_steps=3", "ckpt_path=last", "checkpoint.every_n_steps=100")

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from leaks import leaks
+from PIL import Image
 
 UNET = Path("pipeline/unet/diffusion_pytorch_model.safetensors")
 
@@ -50,6 +53,24 @@ def test_probing_changes_no_weight(runs):
     assert audit(runs["unprobed"])["curves"] == []
     same = ("canaries", "controls", "members", "detectors", "extraction")
     assert all(audit(runs["straight"])[name] == audit(runs["unprobed"])[name] for name in same)
+
+
+@pytest.mark.runs("unprobed")
+def test_images_of_own_prompts_on_the_way(runs):
+    run = runs["unprobed"]
+    paths = sorted((run.dir / "samples").glob("validation_*"))
+    assert [path.name for path in paths] == [f"validation_{step:06d}.png" for step in (0, 3, 6)]
+    grids = []
+    for path in paths:
+        assert path.stat().st_mode & 0o077 == 0
+        with Image.open(path) as image:
+            grids.append(np.asarray(image))
+    assert grids[0].shape == (2 * 64, 2 * 64), "a row a prompt, two samples each"
+    assert not np.array_equal(grids[0][:64, :64], grids[0][:64, 64:]), "other noise a sample"
+    assert not np.array_equal(grids[0], grids[2]), "the weights have moved"
+    with (run.dir / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row.get("validation/replay_rate")] == ["0", "3", "6"]
+    assert leaks(run.dir, {b"entinel asterisk"}, run.stdout, run.stderr) == []
 
 
 @pytest.mark.runs("arms")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cxrguard.audit.evaluate import Generated
-from cxrguard.audit.evidence import png_bytes, save_grid, to_uint8, without_replays, write_strips
+from cxrguard.audit.evidence import every_sample, png_bytes, save_grid, to_uint8, without_replays, write_strips
 from cxrguard.audit.extraction import Replays
 from cxrguard.pseudonym import pseudonym
 
@@ -110,3 +110,14 @@ def test_what_leaves_the_machine_is_black_where_a_first_draw_replays_in_either_s
     shown = without_replays(Generated(pixels, spaces, 1))
     assert shown[:, 0, 0, 0].tolist() == [-1.0, -1.0, 0.5]
     assert (pixels == 0.5).all()
+
+
+def test_of_the_users_own_prompts_every_sample_that_replays_is_black_unless_asked_for() -> None:
+    def replays(hit: list[list[bool]]) -> Replays:
+        return Replays(torch.zeros(2, 2, dtype=torch.bool), torch.tensor(hit), torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.int64))
+
+    pixels = torch.arange(4.0).reshape(2, 2, 1, 1, 1)
+    spaces = {"pixels": replays([[True, False], [False, False]]), "latents": replays([[False, False], [True, False]])}
+    generated = Generated(pixels, spaces, 1)
+    assert every_sample(generated, replays=False).flatten().tolist() == [-1.0, 1.0, -1.0, 3.0]
+    assert every_sample(generated, replays=True).flatten().tolist() == [0.0, 1.0, 2.0, 3.0]
