@@ -9,7 +9,13 @@ import pytest
 import torch
 
 RULE = "+guard.policy.test={_target_: cxrguard.guard.policy.Rule, signal: step, above: %s, action: %s}"
+FLOOR = "++guard.mitigations.loss_floor={_target_: cxrguard.mitigations.training.loss_floor.LossFloor, fpr: %s}"
 NO_HISTORY = ("guard.mitigations.loss_history=null", "guard.mitigations.patient_loss_history=null")
+SHORT_HISTORY = (
+    "guard.mitigations.loss_history.window=1",
+    "guard.mitigations.patient_loss_history.window=1",
+    "guard.mitigations.patient_loss_history.skip=0",
+)
 ENFORCE = ("guard=enforce", "canaries.n_steering=24", "guard.every_n_steps=2")
 
 
@@ -42,7 +48,7 @@ def run(train, pipeline_dir, straight, tmp_path):
 
 
 def test_holding_back_changes_the_weights_and_is_said(run):
-    strict = ("guard.mitigations.loss_floor.fpr=0.9", *NO_HISTORY)
+    strict = (FLOOR % 0.9, *NO_HISTORY)
     guarded, watched = run("guarded", *ENFORCE, *strict), run("watched", "guard=sanitize", "canaries.n_steering=24")
     held = [a for a in audit(guarded)["actions"] if a["action"] == "hold_back"]
     assert [a["step"] for a in held] == [2, 4, 6] and all(a["by"] == "loss_floor" and 0 < a["share"] < 1 for a in held)
@@ -53,17 +59,18 @@ def test_holding_back_changes_the_weights_and_is_said(run):
 
 def test_a_guard_that_never_acts_changes_no_bit(run):
     never = "+guard.mitigations.idle={_target_: cxrguard.mitigations.training.loss_floor.LossFloor, fraction: 1e-6}"
-    guarded = run("idle", *ENFORCE, never, "guard.mitigations.loss_floor=null", *NO_HISTORY)
+    guarded = run("idle", *ENFORCE, never, *NO_HISTORY)
     assert same(weights(guarded), weights(run("watched", "guard=sanitize", "canaries.n_steering=24")))
 
 
 def test_a_resumed_run_takes_the_same_actions(run, tmp_path):
-    strict = (*ENFORCE, "guard.mitigations.loss_floor.fpr=0.5", "guard.mitigations.loss_history.window=1", RULE % ("2.5", "lower_rate"))
+    strict = (*ENFORCE, FLOOR % 0.5, *SHORT_HISTORY, RULE % ("2.5", "lower_rate"))
     straight = run("straight", *strict)
     run("resumed", *strict, "trainer.max_steps=4", "checkpoint.every_n_steps=2")
     resumed = run("resumed", *strict, "ckpt_path=last", "checkpoint.every_n_steps=2")
     assert audit(straight)["actions"] == audit(resumed)["actions"]
     assert {"hold_back", "lower_rate"} <= {a["action"] for a in audit(resumed)["actions"]}
+    assert {"loss_floor", "loss_history", "patient_loss_history"} == {a["by"] for a in audit(resumed)["actions"] if "by" in a}
     assert same(weights(straight), weights(resumed))
 
 
@@ -94,7 +101,7 @@ def test_a_rule_about_a_figure_that_is_not_there_is_told(train, pipeline_dir):
 
 
 def test_two_processes_hold_back_what_one_does(run):
-    strict = (*ENFORCE, "guard.mitigations.loss_floor.fpr=0.5", "guard.mitigations.loss_history.window=1", RULE % ("2.5", "lower_rate"))
+    strict = (*ENFORCE, FLOOR % 0.5, *SHORT_HISTORY, RULE % ("2.5", "lower_rate"))
     one, two = run("one", *strict), run("two", *strict, "data.batch_size=32", "trainer.devices=2", "trainer.strategy=ddp")
     assert audit(one)["actions"] == audit(two)["actions"]
     a, b = weights(one), weights(two)

@@ -38,6 +38,7 @@ def made() -> list:
         LossSkip(),
         Combined([LossFloor(), LossHistory(window=2), LossSkip()]),
         LossHistory(window=3, by="patient"),
+        LossHistory(window=1, by="patient", relative=True, skip=1),
     ]
 
 
@@ -168,6 +169,50 @@ def test_the_history_is_the_naive_one():
             assert float(means[i]) == pytest.approx(np.mean(naive[i][-3:]), abs=1e-6)
 
 
+def test_relative_to_the_first_showings_is_the_naive_one():
+    rng = np.random.default_rng(1)
+    history, naive = History(3, relative=True), {i: [] for i in range(4)}
+    for _ in range(15):
+        ids, values = rng.integers(0, 4, 2), rng.standard_normal(2)
+        history.add(torch.from_numpy(ids), torch.from_numpy(values))
+        for i, value in zip(ids.tolist(), values.tolist(), strict=True):
+            naive[i].append(value)
+    means = history.means(torch.arange(4)).tolist()
+    assert sum(math.isnan(mean) for mean in means) == sum(len(values) < 6 for values in naive.values())
+    for mean, values in zip(means, naive.values(), strict=True):
+        if len(values) >= 6:
+            assert mean == pytest.approx(np.mean(values[-3:]) - np.mean(values[:3]), abs=1e-5)
+
+
+def test_an_image_that_is_easy_from_the_start_is_not_taken_for_a_memorized_one():
+    absolute, relative = LossHistory(window=4, fpr=0.02), LossHistory(window=4, fpr=0.02, relative=True)
+    for history in (absolute, relative):
+        for calibration in range(8):
+            history.calibrate(seen(100, 100 + calibration))
+        for showing in range(8):
+            easy, learned = seen(10, showing, 0.3), seen(10, 50 + showing, 1.0 if showing < 4 else 0.3, first_id=10)
+            history.record(easy)
+            history.record(learned)
+    assert absolute.weights(easy).tolist() == absolute.weights(learned).tolist() == [0.0] * 10
+    assert relative.weights(easy).tolist() == [1.0] * 10 and relative.weights(learned).tolist() == [0.0] * 10
+
+
+def test_what_comes_before_the_skipped_calibrations_is_forgotten():
+    skipping, late = LossHistory(window=2, skip=3), LossHistory(window=2)
+    for showing in range(3):
+        skipping.calibrate(seen(100, showing))
+        late.usual.observe(seen(100, showing).losses, seen(100, showing).timesteps)
+        if showing < 2:
+            skipping.record(seen(10, 30 + showing, 0.1))
+    assert skipping.weights(seen(10)).tolist() == [1.0] * 10
+    for history in (skipping, late):
+        for showing in range(4):
+            history.calibrate(seen(100, 10 + showing))
+            history.record(seen(10, 40 + showing, 0.7))
+    assert skipping.thresholds == late.thresholds
+    assert torch.equal(skipping.trained.values, late.trained.values) and torch.equal(skipping.held, late.held)
+
+
 def of_patients(patients: list[int], losses: list[float], first_id: int = 0) -> Seen:
     """Samples of these patients, all at one timestep."""
     n = len(patients)
@@ -232,7 +277,7 @@ def test_loss_skip_says_what_it_needs():
         LossSkip().calibrate(Seen(torch.arange(2), torch.arange(2), torch.ones(2)))
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(7))
 def test_state_goes_on_bit_by_bit(index, tmp_path):
     straight, resumed = made()[index], made()[index]
     for i in range(3):
