@@ -193,19 +193,19 @@ def _group(parts: PipelineParts, name: str, samples: Sequence[PromptedRecord], o
 
 def _prompt_group(parts: PipelineParts, samples: Sequence[PromptedRecord], like: Group) -> Group:
     """Controls that are only prompts; those that borrow one patient's report count as that patient's in every interval."""
-    n = len(samples)
-    latents = like.latents.new_zeros(n, *like.latents.shape[1:])
-    prompts = tuple(s.record.prompt for s in samples)
-    subjects = tuple(s.record.subject_id for s in samples)
-    return Group("prompt_controls", like.pixels[:0], latents, _variants(parts, samples), torch.full((n,), -1), subjects, (0,) * n, prompts)
+    prompts = [s.record.prompt for s in samples]
+    return _without_images("prompt_controls", prompts, [s.record.subject_id for s in samples], _variants(parts, samples), like)
 
 
 def validation_group(parts: PipelineParts, prompts: Sequence[str], like: Group) -> Group:
     """The user's own prompts in their own wording: no image, no patient. ``like`` gives the shape of images and latents."""
+    return _without_images("validation", prompts, [""] * len(prompts), (_variant(parts, list(prompts), list(prompts)),), like)
+
+
+def _without_images(name: str, prompts: Sequence[str], subjects: Sequence[str], variants: tuple[Variant, ...], like: Group) -> Group:
     n = len(prompts)
     latents = like.latents.new_zeros(n, *like.latents.shape[1:])
-    wording = (_variant(parts, list(prompts), list(prompts)),)
-    return Group("validation", like.pixels[:0], latents, wording, torch.full((n,), -1), ("",) * n, (0,) * n, tuple(prompts))
+    return Group(name, like.pixels[:0], latents, variants, torch.full((n,), -1), tuple(subjects), (0,) * n, tuple(prompts))
 
 
 def _variants(parts: PipelineParts, samples: Sequence[PromptedRecord]) -> tuple[Variant, ...]:

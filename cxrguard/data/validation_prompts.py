@@ -21,7 +21,10 @@ def read_validation_prompts(path: str | Path) -> list[str]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise BadInputError(f"validation.prompts: {file} is no file; give a text file with one prompt a line")
-    refusal = f"{file}: a line of {_MAX_LINE:,} characters or more; validation.prompts takes a text file with one prompt a line"
+    refusal = (
+        f"{file}: a line of {_MAX_LINE:,} characters or more, or far more text than {MAX_PROMPTS} prompts; "
+        "validation.prompts takes a text file with one prompt a line"
+    )
     try:
         with open_text(file) as lines:
             prompts = [line.strip() for line in bounded_lines(lines, _MAX_LINE, MAX_PROMPTS * _MAX_LINE, refusal)]

@@ -155,9 +155,9 @@ class LossHistory:
 
     def _ids(self, seen: Seen) -> Tensor:
         """Whose showings count together."""
-        pooled = self.by_patient and seen.patient_ids is not None
-        ids: Tensor = seen.patient_ids if pooled else seen.sample_ids  # type: ignore[assignment]
-        return ids.cpu()
+        if self.by_patient and seen.patient_ids is not None:
+            return seen.patient_ids.cpu()
+        return seen.sample_ids.cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~cxrguard.mitigations.training.base.LossMitigation`."""

@@ -35,6 +35,7 @@ def test_a_line_a_prompt_blank_lines_skipped(tmp_path: Path, lines: list[str], e
         (b"a prompt\n" * (MAX_PROMPTS + 1), "65 prompts"),
         (b"secret \xff\xfe", "byte 7 is not UTF-8"),
         (b"secret " * 10_000, "a line of 10,000 characters or more"),
+        (b"secret\n" * 100_000, "far more text than 64 prompts"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_text(tmp_path: Path, content: bytes, message: str) -> None:
