@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import gzip
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -41,7 +43,8 @@ def unpacked(content: bytes) -> Iterator[bytes]:
     yield content
     inside: list[bytes] = []
     if content.startswith(b"\x1f\x8b"):
-        inside.append(gzip.decompress(content))
+        with contextlib.suppress(OSError, EOFError, zlib.error):  # numbers that begin like an archive, one in 65,536
+            inside.append(gzip.decompress(content))
     if content.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             inside += [archive.read(name) for name in archive.namelist()]

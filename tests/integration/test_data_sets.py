@@ -176,6 +176,7 @@ def test_a_batch_has_the_shapes_of_the_model(encoded: Encoded) -> None:
         "sample_ids": (BATCH,),
         "draws": (BATCH,),
         "captions": (BATCH,),
+        "patient_ids": (BATCH,),
     }
     assert all(bool(value.isfinite().all()) for value in batch.values())
 
