@@ -26,12 +26,11 @@ PATIENTS = 460
 
 def write_table(directory: Path) -> Path:
     """Phantoms as PNG files and a table of image, prompt and patient."""
-    reader = PhantomReader(n_patients=PATIENTS)
-    records, images = reader.read(), directory / "images"
+    records, images = PhantomReader(n_patients=PATIENTS).read()[0], directory / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, record in enumerate(records):
-        Image.fromarray(reader.load_pixels(record, 64)).save(images / f"{index}.png")
+        Image.fromarray(record.pixels).save(images / f"{index}.png")
         rows.append((f"images/{index}.png", record.prompt, record.subject_id))
     with (directory / "reports.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", "prompt", "subject_id"), *rows])
