@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.lazy import Keep
 from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
-from cxrguard.data.table import as_text, cell, read_table
+from cxrguard.data.table import Row, as_text, cell, read_table
 from cxrguard.errors import BadInputError
 from cxrguard.progress import shown
 
@@ -53,17 +54,30 @@ class ChexpertPlusReader:
     prompt: str = "impression"
     views: Sequence[str] | None = ("frontal",)
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows)."""
         one_of("data.prompt", self.prompt, PROMPTS)
         views = some_of("data.views", self.views, VIEWS)
         root, images = _check(self.root)
-        table = read_table(root / TABLE, _NEEDED)
+        table = read_table(root / TABLE, _NEEDED, keep)
         labels = read_labels(root / LABEL_FILES[self.prompt])
-        records: list[ReportRecord] = []
         quarantined = list(table.quarantined)
+        records = keep(self._records(table.rows, views, images, labels, quarantined))
+        if not records and not quarantined:
+            raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
+        return records, sorted(quarantined, key=lambda item: item.row)
+
+    def _records(
+        self,
+        rows: Sequence[Row],
+        views: Sequence[str] | None,
+        images: Path,
+        labels: dict[str, tuple[str, ...]],
+        quarantined: list[Quarantined],
+    ) -> Iterator[ReportRecord]:
+        """The usable rows' records; rows that cannot be used are added to ``quarantined``."""
         seen: set[str] = set()
-        for row, values in shown("reading rows", table.rows):
+        for row, values in shown("reading rows", rows):
             cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells, views):
                 continue
@@ -74,10 +88,7 @@ class ChexpertPlusReader:
                 continue
             seen.add(_name(cells))
             prompt = section_prompt(self.prompt, cells[_FINDINGS], cells[_IMPRESSION])
-            records.append(_record(row, cells, prompt, labels.get(_name(cells), ()), path))
-        if not records and not quarantined:
-            raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
-        return records, sorted(quarantined, key=lambda item: item.row)
+            yield _record(row, cells, prompt, labels.get(_name(cells), ()), path)
 
 
 def _check(root: str) -> tuple[Path, Path]:

@@ -7,10 +7,11 @@ choose views and has labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.mimic_images import ANNOTATED_PROMPT, ANNOTATION_IMAGES, MimicImage, annotated_prompt, parse_path
 from cxrguard.data.paths import OUT_OF_ROOT, inside, is_file
 from cxrguard.data.records import Quarantined, ReportRecord
@@ -38,7 +39,7 @@ class LlavaRadReader:
     path: str
     root: str
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows).
 
         Raises:
@@ -49,24 +50,28 @@ class LlavaRadReader:
             raise BadInputError("No table is given. Set data.path=/path/to/LLAVARAD_ANNOTATIONS_TRAIN.csv (of CheXGenBench).")
         path = Path(self.path).expanduser()
         root = data_root(self.root, "mimic-cxr-jpg", "MIMIC-CXR-JPG's files/")
-        table, column = _read(path)
-        _check_other_side(path, table, column)
-        records: list[ReportRecord] = []
+        table, column = _read(path, keep)
+        _check_other_side(path, table, column, keep)
         quarantined = list(table.quarantined)
-        seen: set[str] = set()
-        for row, values in shown("reading rows", table.rows):
-            result = _record(row, cell(values.get(column)), cell(values.get(ANNOTATED_PROMPT)), root, seen)
-            if isinstance(result, ReportRecord):
-                seen.add(result.dicom_id)
-                records.append(result)
-            else:
-                quarantined.append(Quarantined(row, result))
+        records = keep(_records(table, column, root, quarantined))
         return records, sorted(quarantined, key=lambda item: item.row)
 
 
-def _read(path: Path) -> tuple[Table, str]:
+def _records(table: Table, column: str, root: Path, quarantined: list[Quarantined]) -> Iterator[ReportRecord]:
+    """The usable rows' records; the other rows are added to ``quarantined``."""
+    seen: set[str] = set()
+    for row, values in shown("reading rows", table.rows):
+        result = _record(row, cell(values.get(column)), cell(values.get(ANNOTATED_PROMPT)), root, seen)
+        if isinstance(result, ReportRecord):
+            seen.add(result.dicom_id)
+            yield result
+        else:
+            quarantined.append(Quarantined(row, result))
+
+
+def _read(path: Path, keep: Keep) -> tuple[Table, str]:
     """The table and the name of its image column."""
-    table = read_table(path, [ANNOTATED_PROMPT])
+    table = read_table(path, [ANNOTATED_PROMPT], keep)
     column = next((name for name in ANNOTATION_IMAGES if name in table.columns), "")
     if not column:
         raise BadInputError(f"{path}: none of the columns {', '.join(ANNOTATION_IMAGES)} is there; one must hold the image's path.")
@@ -90,7 +95,7 @@ def _record(row: int, name: str, text: str, root: Path, seen: set[str]) -> Repor
     return ReportRecord(image.subject, image.study, image.dicom, prompt, image_path=str(path), row=row)
 
 
-def _check_other_side(path: Path, table: Table, column: str) -> None:
+def _check_other_side(path: Path, table: Table, column: str, keep: Keep) -> None:
     """Refuse tables that put a patient on both sides.
 
     Raises:
@@ -101,7 +106,7 @@ def _check_other_side(path: Path, table: Table, column: str) -> None:
         beside = path.with_name(path.name.replace(f"_{ours}.", f"_{other}."))
         if beside.name == path.name or not beside.is_file():
             continue
-        leaking = {image.subject for image in _images(table, column)} & {image.subject for image in _images(*_read(beside))}
+        leaking = {image.subject for image in _images(table, column)} & {image.subject for image in _images(*_read(beside, keep))}
         if leaking:
             found = f"{len(leaking)} patient(s) are in {beside.name} too"
             raise BadInputError(f"{path}: {found}. A split must keep a patient's images together; use CheXGenBench's own files.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrguard.data.chexpert_labels import CHEXPERT_LABELS
+from cxrguard.data.lazy import Keep
 from cxrguard.data.mimic_images import ANNOTATED_PROMPT, ANNOTATION_IMAGES, DICOM, STUDY, SUBJECT, MimicImage, annotated_prompt
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.report_sections import ReportError, open_prompts
@@ -73,13 +74,26 @@ class MimicCxrJpgReader:
     labels: str | None = "chexpert"
     annotations: str = ""
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the metadata's order, quarantined rows)."""
         root = self._check()
         splits, views = self._splits(root), frozenset(self.views or ())  # sets: Hydra's lists take microseconds a look-up
         labels = {} if self.labels is None else _read_labels(_need(root, LABEL_TABLES[self.labels]))
-        records: list[ReportRecord] = []
         quarantined: list[Quarantined] = []
+        records = keep(self._records(root, splits, views, labels, quarantined))
+        if not records and not quarantined:
+            raise BadInputError(f"{root / METADATA}: no row has a view and a split that are asked for. Change data.views or data.split.")
+        return records, quarantined
+
+    def _records(
+        self,
+        root: Path,
+        splits: _Splits | None,
+        views: frozenset[str],
+        labels: dict[str, tuple[str, ...]],
+        quarantined: list[Quarantined],
+    ) -> Iterator[ReportRecord]:
+        """The usable rows' records; rows that cannot be used are added to ``quarantined``."""
         seen: set[str] = set()
         with self._prompts(root) as prompt_of:
             rows = _rows(_need(root, METADATA), (_DICOM, _SUBJECT, _STUDY, _VIEW))
@@ -88,12 +102,9 @@ class MimicCxrJpgReader:
                     image = _select(cells, views, splits, seen)
                     if image is not None:
                         view = cells[3] if cells[3] in FRONTAL else ""
-                        records.append(image.record(root, prompt_of, labels.get(image.study, ()), view, row))
+                        yield image.record(root, prompt_of, labels.get(image.study, ()), view, row)
                 except (_Unusable, ReportError) as error:
                     quarantined.append(Quarantined(row, str(error)))
-        if not records and not quarantined:
-            raise BadInputError(f"{root / METADATA}: no row has a view and a split that are asked for. Change data.views or data.split.")
-        return records, quarantined
 
     def _check(self) -> Path:
         """Return the root, or raise one clear message for what is missing or misspelt."""

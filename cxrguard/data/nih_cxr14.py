@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root, some_of
-from cxrguard.data.table import cell, read_table
+from cxrguard.data.table import Row, cell, read_table
 from cxrguard.errors import BadInputError
+from cxrguard.progress import shown
 
 TABLE = "Data_Entry_2017_v2020.csv"
 VIEWS = ("PA", "AP")
@@ -45,15 +47,22 @@ class NihCxr14Reader:
     views: Sequence[str] | None = None
     deid_markers: bool = True
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows)."""
         root, views = self._check()
-        table = read_table(root / TABLE, [_IMAGE, _LABELS, _PATIENT, _AGE, _SEX, _VIEW])
-        present = _listing(root)
-        records: list[ReportRecord] = []
+        table = read_table(root / TABLE, [_IMAGE, _LABELS, _PATIENT, _AGE, _SEX, _VIEW], keep)
         quarantined = list(table.quarantined)
+        records = keep(self._records(table.rows, _listing(root), views, quarantined))
+        if not records and not quarantined:
+            raise BadInputError(f"{root / TABLE}: no row has a view position in {', '.join(views)}. Change data.views.")
+        return records, sorted(quarantined, key=lambda item: item.row)
+
+    def _records(
+        self, rows: Sequence[Row], present: dict[str, Path], views: Sequence[str], quarantined: list[Quarantined]
+    ) -> Iterator[ReportRecord]:
+        """The usable rows' records; rows that cannot be used are added to ``quarantined``."""
         seen: set[str] = set()
-        for row, values in table.rows:
+        for row, values in shown("reading rows", rows):
             cells = {name: cell(value) for name, value in values.items()}
             reason = _unusable(cells, present, seen)
             if reason:
@@ -61,10 +70,7 @@ class NihCxr14Reader:
                 continue
             seen.add(cells[_IMAGE])
             if cells[_VIEW] in views:
-                records.append(self._record(row, cells, present[cells[_IMAGE]]))
-        if not records and not quarantined:
-            raise BadInputError(f"{root / TABLE}: no row has a view position in {', '.join(views)}. Change data.views.")
-        return records, sorted(quarantined, key=lambda item: item.row)
+                yield self._record(row, cells, present[cells[_IMAGE]])
 
     def _check(self) -> tuple[Path, tuple[str, ...]]:
         """Return (root, views), or raise one clear message for what is missing."""

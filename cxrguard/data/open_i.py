@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.open_i_reports import IMAGE_ID, UID, OpenIReport, headings, read_reports
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import PROMPTS, data_root, one_of, section_prompt, some_of
@@ -56,7 +57,7 @@ class OpenIReader:
     prompt: str = "impression"
     views: Sequence[str] | None = ("frontal",)
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records, quarantined), records in the reports' (Kaggle: the projections') order."""
         one_of("data.prompt", self.prompt, PROMPTS)
         views = some_of("data.views", self.views, VIEWS)
@@ -69,7 +70,7 @@ class OpenIReader:
         records, bad = self._records(films, folder)
         if not records and not bad and not quarantined:
             raise BadInputError(f"{source}: no report has an image of the views asked for. Change data.views.")
-        return records, sorted([*quarantined, *bad], key=lambda item: item.row)
+        return keep(records), sorted([*quarantined, *bad], key=lambda item: item.row)
 
     def _records(self, films: Iterable[_Film], folder: Path) -> tuple[list[ReportRecord], list[Quarantined]]:
         present = {entry.name for entry in os.scandir(folder)}

@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.paths import OUT_OF_ROOT, leads_out
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root, one_of, some_of
-from cxrguard.data.table import cell, read_table
+from cxrguard.data.table import Row, cell, read_table
 from cxrguard.errors import BadInputError
 from cxrguard.progress import shown
 
@@ -65,17 +66,26 @@ class PadchestReader:
     prompt: str = "report"
     views: Sequence[str] | None = ("frontal",)
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the table's order, quarantined rows); warns that Spanish reports are not sanitized."""
         one_of("data.prompt", self.prompt, PROMPTS)
         views = some_of("data.views", self.views, VIEWS)
         root = _check(self.root)
-        table = read_table(root / TABLE, _NEEDED)
-        folders = _Folders(root)
-        records: list[ReportRecord] = []
+        table = read_table(root / TABLE, _NEEDED, keep)
         quarantined = list(table.quarantined)
+        records = keep(self._records(table.rows, _Folders(root), views, quarantined))
+        if not records and not quarantined:
+            raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
+        if records and self.prompt == "report":
+            warnings.warn(SPANISH, stacklevel=2)
+        return records, sorted(quarantined, key=lambda item: item.row)
+
+    def _records(
+        self, rows: Sequence[Row], folders: _Folders, views: Sequence[str] | None, quarantined: list[Quarantined]
+    ) -> Iterator[ReportRecord]:
+        """The usable rows' records; rows that cannot be used are added to ``quarantined``."""
         seen: set[str] = set()
-        for row, values in shown("reading rows", table.rows):
+        for row, values in shown("reading rows", rows):
             cells = {name: cell(values.get(name)) for name in (*_NEEDED, _SEX)}
             if not _wanted(cells[_PROJECTION], views):
                 continue
@@ -86,12 +96,7 @@ class PadchestReader:
                 quarantined.append(Quarantined(row, reason))
                 continue
             seen.add(cells[_IMAGE])
-            records.append(_record(row, cells, prompt, path))
-        if not records and not quarantined:
-            raise BadInputError(f"{root / TABLE}: no row has a view that is asked for. Change data.views.")
-        if records and self.prompt == "report":
-            warnings.warn(SPANISH, stacklevel=2)
-        return records, sorted(quarantined, key=lambda item: item.row)
+            yield _record(row, cells, prompt, path)
 
 
 def _check(root: str) -> Path:

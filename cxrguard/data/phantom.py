@@ -7,11 +7,13 @@ here comes from a real patient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.phantom_report import Finding, draw_findings, write_report
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.randomness import derive_seed, numpy_generator
@@ -255,12 +257,16 @@ class PhantomReader:
     seed: int = 0
     deid_markers: bool = True
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in patient order, no quarantined rows)."""
-        records: list[ReportRecord] = []
+        return keep(self._records()), []
+
+    def _records(self) -> Iterator[ReportRecord]:
+        done = 0
         for patient in range(self.n_patients):
-            records.extend(self._patient(patient, len(records)))
-        return records, []
+            records = self._patient(patient, done)
+            done += len(records)
+            yield from records
 
     def _patient(self, patient: int, done: int) -> list[ReportRecord]:
         rng = numpy_generator("phantom", self.seed, patient)

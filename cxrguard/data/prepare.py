@@ -175,9 +175,7 @@ def read_usable(
         BadInputError: more than ``max_bad_fraction`` is unusable, or nothing is left.
 
     """
-    found, bad = reader.read()
-    records = keep(found)
-    del found
+    records, bad = reader.read(keep)
     good, unreadable = load_images(records, size, window, cache_dir)
     bad = sorted([*bad, *unreadable], key=lambda q: q.row)
     total = len(good) + len(bad)
@@ -288,7 +286,7 @@ class WithoutPatients:
     reader: Reader
     subjects: frozenset[str]
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """See :class:`~cxrguard.data.records.Reader`."""
-        records, bad = self.reader.read()
-        return [r for r in records if r.subject_id not in self.subjects], bad
+        records, bad = self.reader.read(keep)
+        return Selected(records, [i for i, r in enumerate(records) if r.subject_id not in self.subjects]), bad

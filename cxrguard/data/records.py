@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+
+from cxrguard.data.lazy import Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,11 @@ class Quarantined:
 class Reader(Protocol):
     """Reads one data set's own layout.
 
-    ``read`` raises :class:`~cxrguard.errors.BadInputError` if the data set as a whole cannot be used, and returns the
-    usable records beside the quarantined rows otherwise.
+    ``read`` hands its records one by one to ``keep``, so that a large data set need not be in memory. It raises
+    :class:`~cxrguard.errors.BadInputError` if the data set as a whole cannot be used, and returns the usable records beside
+    the quarantined rows otherwise.
     """
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records, quarantined), records in the table's order."""
         ...

@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 import weakref
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Spool(LazySequence[T]):
     """
 
     def __init__(self, items: Iterable[T], directory: Path | None = None) -> None:
-        ends = [0]
+        ends = array("q", [0])  # 8 bytes an item
         self._file = tempfile.TemporaryFile(dir=directory, buffering=_BUFFER)  # noqa: SIM115  it lives as long as the items
         weakref.finalize(self, self._file.close)
         try:

@@ -14,33 +14,39 @@ from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.paths import OUT_OF_ROOT, inside, is_file
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.text_lines import bounded_lines, open_text
-from cxrguard.errors import BadInputError
+from cxrguard.errors import BadInputError, CxrguardError
 from cxrguard.progress import shown
 
 _MISSING = frozenset(("nan", "none", "null", "n/a", "<na>"))
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z_ \[\]()#/-]{0,39}\d{0,2}\]?")
 # a gzipped table: text that honest tools pack shrinks 3 to 30 times; a bomb, 1,000 times
 _MAX_LINE, _MAX_RATIO, _MAX_SMALL = 1 << 24, 100, 1 << 26
+_PARQUET_ROWS = 1024  # in memory at once
+_INDEX = re.compile(r"__index_level_\d+__")  # pandas' own, no column of the data
+
+Row = tuple[int, dict[str, object]]
 
 
 @dataclass
 class Table:
     """A table's columns, its usable rows (1-based data row number, values) and the rows that cannot be read."""
 
-    columns: list[str]
-    rows: list[tuple[int, dict[str, object]]] = field(default_factory=list, repr=False)
+    columns: list[str] = field(default_factory=list)
+    rows: Sequence[Row] = field(default=(), repr=False)
     quarantined: list[Quarantined] = field(default_factory=list)
 
 
-def read_table(path: Path, needed: Sequence[str]) -> Table:
+def read_table(path: Path, needed: Sequence[str], keep: Keep = list) -> Table:
     """Read ``path`` by its ending.
 
     Args:
         path: the table.
         needed: columns that must be there.
+        keep: keeps the rows.
 
     Raises:
         BadInputError: unknown ending, missing, unreadable or empty file, or a needed column is missing.
@@ -51,9 +57,10 @@ def read_table(path: Path, needed: Sequence[str]) -> Table:
         raise BadInputError(f"{path}: a table ends in {', '.join(_READERS)}.")
     if not path.is_file():
         raise BadInputError(f"{path}: there is no such file.")
+    table = Table()
     try:
-        table = read(path)
-    except BadInputError:
+        table.rows = keep(read(path, table))
+    except CxrguardError:
         raise
     except UnicodeDecodeError:
         raise BadInputError(f"{path}: the table is not UTF-8 text. Convert it, e.g. with iconv.") from None
@@ -75,28 +82,26 @@ def _lines(path: Path) -> Iterator[Iterator[str]]:
         yield bounded_lines(file, _MAX_LINE, limit, refusal) if path.suffix.lower() == ".gz" else iter(file)
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, table: Table) -> Iterator[Row]:
     with _lines(path) as text:
         # strict: without it an unclosed quote silently swallows the rest of the file
         lines = csv.reader(text, strict=True)
         try:
-            table = Table([name.strip() for name in next(lines, [])])
+            table.columns = [name.strip() for name in next(lines, [])]
             row = 0
             for values in lines:
                 if not values:
                     continue
                 row += 1
                 if len(values) == len(table.columns):
-                    table.rows.append((row, dict(zip(table.columns, values, strict=True))))
+                    yield row, dict(zip(table.columns, values, strict=True))
                 else:
                     table.quarantined.append(Quarantined(row, "the number of fields differs from the header's"))
         except csv.Error:
             raise BadInputError(f"{path}: not valid CSV near line {lines.line_num} (an unclosed quote?).") from None
-    return table
 
 
-def _read_jsonl(path: Path) -> Table:
-    table = Table([])
+def _read_jsonl(path: Path, table: Table) -> Iterator[Row]:
     columns: dict[str, None] = {}
     with _lines(path) as text:
         for row, line in enumerate((line for line in text if line.strip()), start=1):
@@ -106,26 +111,28 @@ def _read_jsonl(path: Path) -> Table:
                 values = None
             if isinstance(values, dict):
                 columns.update(dict.fromkeys(values))
-                table.rows.append((row, values))
+                yield row, values
             else:
                 table.quarantined.append(Quarantined(row, "the line is not a JSON object"))
     table.columns = list(columns)
-    return table
 
 
-def _read_parquet(path: Path) -> Table:
-    import pandas as pd  # here: only this ending needs it
+def _read_parquet(path: Path, table: Table) -> Iterator[Row]:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # here: only this ending needs it
 
     try:
-        frame = pd.read_parquet(path)
+        with pq.ParquetFile(path) as file:
+            table.columns = [name for name in file.schema_arrow.names if not _INDEX.fullmatch(name)]
+            row = 0
+            for batch in file.iter_batches(_PARQUET_ROWS):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield row, values
     except Exception:  # pyarrow has many errors of its own, whose text may quote data
         raise BadInputError(f"{path}: not a readable Parquet file.") from None
-    frame = frame.astype(object).where(frame.notna(), None)
-    rows = frame.to_dict(orient="records")
-    return Table([str(c) for c in frame.columns], [(i, {str(k): v for k, v in row.items()}) for i, row in enumerate(rows, start=1)])
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {
+_READERS: dict[str, Callable[[Path, Table], Iterator[Row]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
@@ -171,13 +178,6 @@ def cell(value: object) -> str:
     return "" if text.lower() in _MISSING else text
 
 
-def _let_go(rows: list[tuple[int, dict[str, object]]]) -> Iterator[tuple[int, dict[str, object]]]:
-    """The rows in their order, each let go of before the next: a record takes its place."""
-    rows.reverse()
-    while rows:
-        yield rows.pop()
-
-
 @dataclass(frozen=True)
 class TableReader:
     """Reads images and prompts from one table.
@@ -199,7 +199,7 @@ class TableReader:
     subject_column: str
     root: str = ""
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in table order, quarantined rows).
 
         Raises:
@@ -212,11 +212,15 @@ class TableReader:
         root = Path(self.root).expanduser() if self.root else path.parent
         if not root.is_dir():
             raise BadInputError(f"{root}: there is no such directory. Set data.root to where the images lie.")
-        table = read_table(path, [self.image_column, self.prompt_column, self.subject_column])
-        records: list[ReportRecord] = []
+        table = read_table(path, [self.image_column, self.prompt_column, self.subject_column], keep)
         quarantined = list(table.quarantined)
+        records = keep(self._records(table.rows, root, quarantined))
+        return records, sorted(quarantined, key=lambda item: item.row)
+
+    def _records(self, rows: Sequence[Row], root: Path, quarantined: list[Quarantined]) -> Iterator[ReportRecord]:
+        """The usable rows' records; the other rows are added to ``quarantined``."""
         seen: set[bytes] = set()
-        for row, values in shown("reading rows", _let_go(table.rows), len(table.rows)):
+        for row, values in shown("reading rows", rows):
             result = self._record(row, values, root)
             if isinstance(result, str):
                 quarantined.append(Quarantined(row, result))
@@ -226,8 +230,7 @@ class TableReader:
                 quarantined.append(Quarantined(row, "the same row as an earlier one"))
             else:
                 seen.add(key)
-                records.append(result)
-        return records, sorted(quarantined, key=lambda item: item.row)
+                yield result
 
     def _record(self, row: int, values: dict[str, object], root: Path) -> ReportRecord | str:
         """The row's record, or why there is none."""

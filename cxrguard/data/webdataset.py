@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from cxrguard.data.archives import tar_fault
 from cxrguard.data.images import in_archive
+from cxrguard.data.lazy import Keep
 from cxrguard.data.records import Quarantined, ReportRecord
 from cxrguard.data.settings import data_root
 from cxrguard.data.table import as_text, cell
@@ -53,15 +54,21 @@ class WebDatasetReader:
     root: str
     shards: str = "*.tar"
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         """Return (records in the shards' order, quarantined rows).
 
         Raises:
             BadInputError: there is no shard, or one is damaged, compressed, or holds links or members that climb out.
 
         """
-        records: list[ReportRecord] = []
         quarantined: list[Quarantined] = []
+        records = keep(self._records(quarantined))
+        if not records and not quarantined:
+            raise BadInputError(f"{self.root}: the shards hold no sample. Check data.root and data.shards.")
+        return records, quarantined
+
+    def _records(self, quarantined: list[Quarantined]) -> Iterator[ReportRecord]:
+        """The usable samples' records; the others are added to ``quarantined``."""
         row = 0
         for shard in shown("reading shards", self._find()):
             seen: set[str] = set()
@@ -70,12 +77,9 @@ class WebDatasetReader:
                 result = "the key is that of an earlier sample" if sample.key in seen else _record(shard, sample, row)
                 seen.add(sample.key)
                 if isinstance(result, ReportRecord):
-                    records.append(result)
+                    yield result
                 else:
                     quarantined.append(Quarantined(row, result))
-        if not row:
-            raise BadInputError(f"{self.root}: the shards hold no sample. Check data.root and data.shards.")
-        return records, quarantined
 
     def _find(self) -> list[Path]:
         root = data_root(self.root, "shards", "the shards, *.tar")

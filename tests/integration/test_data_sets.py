@@ -24,6 +24,7 @@ from cxrguard.audit.record import read_audit
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.padchest import SPANISH
 from cxrguard.data.prepare import PromptedRecord, Study
+from cxrguard.data.spool import Spool, Spools
 from cxrguard.diffusion.loading import PipelineParts, load_pipeline
 from tests.conftest import ROOT, SMALL
 from train import build_data
@@ -166,6 +167,14 @@ def test_no_marker_reaches_the_training(encoded: Encoded) -> None:
     assert not any(marker in prompt for prompt in trained for marker in encoded.case.markers)
     assert encoded.data.count_markers() == 0 and encoded.study.sanitizer_counts["residual_markers"] == 0
     assert (encoded.study.sanitizer_counts["edited"] > 0) == bool(encoded.case.markers)
+
+
+def test_records_are_the_same_wherever_they_are_kept(encoded: Encoded, tmp_path: Path) -> None:
+    reader = encoded.data.reader
+    with pytest.warns(UserWarning, match=encoded.case.warning) if encoded.case.warning else nullcontext():
+        (in_memory, bad), (in_a_file, bad_again) = reader.read(), reader.read(Spools(tmp_path))
+    assert isinstance(in_a_file, Spool) and list(in_a_file) == in_memory
+    assert bad_again == bad and bad
 
 
 def test_a_batch_has_the_shapes_of_the_model(encoded: Encoded) -> None:

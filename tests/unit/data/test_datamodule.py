@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from cxrguard.audit.groups import build_judged
 from cxrguard.data.batches import CachedSamples, EpochSampler, GatedCollate, ResumableLoader
 from cxrguard.data.datamodule import ReportDataModule
 from cxrguard.data.encoded import to_pixel_values
+from cxrguard.data.lazy import Keep
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import CanarySettings
 from cxrguard.data.records import Quarantined, ReportRecord
@@ -162,9 +164,9 @@ def test_markers_are_counted_with_the_sanitizer_on_and_off(data: ReportDataModul
 class PartlyBroken:
     """Five quarantined rows beside the phantoms, one image that is not there."""
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
         records, _ = PhantomReader(n_patients=80, max_studies=1).read()
-        return [*records, ReportRecord("x", "x", "x", "x", image_path="/nowhere.png", row=86)], [
+        return keep([*records, ReportRecord("x", "x", "x", "x", image_path="/nowhere.png", row=86)]), [
             Quarantined(i, "empty prompt") for i in range(81, 86)
         ]
 
@@ -214,7 +216,7 @@ def test_a_second_run_with_the_same_cache_reads_and_encodes_nothing(
     in_memory.encode(parts)
     for attempt in range(2):
         data = data_of(sanitizer, cache_dir=tmp_path / "cache")
-        data.reader = SimpleNamespace(read=lambda: (records, []))
+        data.reader = SimpleNamespace(read=lambda keep: (keep(records), []))
         study = data.encode(parts)
         assert study.cache_dir == tmp_path / "cache"
         for one, other in ((data.train_set, in_memory.train_set), (data.heldout_set, in_memory.heldout_set)):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cxrguard.data.lazy import Keep
 from cxrguard.data.phantom import PhantomReader
 from cxrguard.data.prepare import (
     CanarySettings,
@@ -38,8 +39,8 @@ class FakeReader:
     records: Sequence[ReportRecord]
     bad: Sequence[Quarantined] = ()
 
-    def read(self) -> tuple[list[ReportRecord], list[Quarantined]]:
-        return list(self.records), list(self.bad)
+    def read(self, keep: Keep = list) -> tuple[Sequence[ReportRecord], list[Quarantined]]:
+        return keep(self.records), list(self.bad)
 
 
 class FakeTokenizer:

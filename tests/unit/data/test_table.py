@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxrguard.data import table as table_module
+from cxrguard.data.spool import Spools
 from cxrguard.data.table import TableReader, cell, read_table
 from cxrguard.errors import BadInputError
 
@@ -243,3 +245,23 @@ def test_any_bytes_are_rows_or_one_clear_error(folder: Path, ending: str, conten
         assert str(path) in str(error)
     else:
         assert records or quarantined
+
+
+def peak_of(path: Path) -> int:
+    """The most bytes in use while a table is read into files."""
+    tracemalloc.start()
+    try:
+        records, bad = reader(path).read(Spools(path.parent / "kept"))
+        assert records and not bad
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_memory_hardly_depends_on_the_number_of_rows(folder: Path, write: Writer) -> None:
+    def rows(n: int) -> Rows:
+        return [{"image": "a.png", "report": f"Study {i}. " + "No acute finding. " * 60, "patient": f"p{i}"} for i in range(n)]
+
+    few, many = (peak_of(write(rows(n), folder)) for n in (2_000, 12_000))
+    assert many - few < 10_000 * 200, "a report has 1,100 bytes"
