@@ -294,6 +294,7 @@ class DiffusionModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and, where asked for, a cosine to 0; stepped every batch."""
-        optimizer = build_optimizer(self.optimizer, self.trainable(), self.learning_rate, self.weight_decay)
+        fused = self._trainer is not None and self.trainer.precision == "32-true" and not self.private
+        optimizer = build_optimizer(self.optimizer, self.trainable(), self.learning_rate, self.weight_decay, fused)
         optimizer = self.private.optimizer(optimizer) if self.private else optimizer
         return with_schedule(optimizer, self.warmup_steps, self.decay_steps)

@@ -15,15 +15,25 @@ from cxrguard.errors import CxrguardError
 OPTIMIZERS = ("adamw", "adamw_8bit")
 
 
-def build_optimizer(name: str, parameters: Iterable[Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    name: str, parameters: Iterable[Parameter], learning_rate: float, weight_decay: float, fused: bool = False
+) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019), or with its two moments in 8 bits (Dettmers et al., ICLR 2022).
+
+    Args:
+        name: ``adamw`` or ``adamw_8bit``.
+        parameters: what is trained.
+        learning_rate: of a step.
+        weight_decay: decoupled from the gradient.
+        fused: AdamW in one pass over the weights, some four times faster on a CPU. Not for mixed precision, which clips
+            gradients before such a step could scale them back, nor for Opacus.
 
     Raises:
         CxrguardError: an unknown name, or bitsandbytes is not installed.
 
     """
     if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
     if name != "adamw_8bit":
         raise CxrguardError(f"model.module.optimizer={name}: must be one of {', '.join(OPTIMIZERS)}")
     try:
