@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cxrguard.errors import CxrguardError
+from cxrguard.progress import can_draw
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -78,7 +80,13 @@ class LineProgress(pl.Callback):
         """Print where the run is."""
         every = max(trainer.max_steps // 10, 1)
         if trainer.global_step % every == 0:
-            print(f"step {trainer.global_step}/{trainer.max_steps}, {_state(trainer, outputs)}", flush=True)
+            print(f"{_sweep_job()}step {trainer.global_step}/{trainer.max_steps}, {_state(trainer, outputs)}", flush=True)
+
+
+def _sweep_job() -> str:
+    """Which job of a sweep this is (its directory's name): several may run at once. Nothing outside of a sweep."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return f"job {HydraConfig.get().job.num}: " if sweeping else ""
 
 
 class StepBar(pl.Callback):
@@ -122,4 +130,4 @@ def progress_callback() -> pl.Callback:
     """A live bar on a terminal, a few lines elsewhere; nothing in all processes but the first."""
     if not is_first_process():
         return pl.Callback()
-    return StepBar() if sys.stdout.isatty() else LineProgress()
+    return StepBar() if can_draw() else LineProgress()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from multiprocessing import current_process
 from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 QUIET_SECONDS = 5.0
 _TELL_SECONDS = 0.5  # drawing a bar takes longer than many an item
 Item = TypeVar("Item")
+
+
+def can_draw() -> bool:
+    """Whether a live bar may be drawn: on a terminal, and in no process that others of its kind share it with (a sweep's jobs)."""
+    return sys.stdout.isatty() and current_process().name == "MainProcess"
 
 
 @contextmanager
@@ -27,7 +33,7 @@ def progress_of(what: str, total: int) -> Iterator[Callable[[int], None]]:
         A function to call with the number of pieces that are newly done.
 
     """
-    shown = _Bar(what, total) if sys.stdout.isatty() else _Lines(what, total)
+    shown = _Bar(what, total) if can_draw() else _Lines(what, total)
     try:
         yield shown.advance
     finally:

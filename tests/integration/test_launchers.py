@@ -52,6 +52,7 @@ def test_two_joblib_jobs_at_a_time_and_a_failed_one(sweep):
     action = "sanitizer.action=off,nonsense,repair"
     status, output, study = sweep(*ONE_LIST, action, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert status == 0 and "Traceback" not in output, output
+    assert "job 0: step 1/2" in output and "job 2: step 2/2" in output, "which job says so"
     check_arms(study)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import current_process
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ def test_a_bar_on_a_terminal_only_after_a_while(monkeypatch: pytest.MonkeyPatch)
     calls.clear()
     run(monkeypatch, 3.0)
     assert calls.count("start") == calls.count("stop") == 1 and calls.count("advance") == 50
+
+
+def test_jobs_that_share_a_terminal_draw_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys.stdout, "isatty", lambda: True, raising=False)
+    assert module.can_draw()
+    monkeypatch.setattr(current_process(), "name", "LokyProcess-1")
+    assert not module.can_draw()
 
 
 def test_items_come_unchanged_and_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
