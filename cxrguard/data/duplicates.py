@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrguard.data.grouping import Groups, count_groups, group_equal
+from cxrguard.data.lazy import Selected
 from cxrguard.data.near_images import find_near_images
 from cxrguard.data.near_prompts import find_near_prompts, fold
 
@@ -94,8 +95,8 @@ def find_duplicates(
         raise ValueError(f"one of each a sample, not {len(pixels)} pixels, {len(prompts)} prompts, {len(subjects)}, {len(splits)}")
     images = group_equal(_digest(pixels[row]) for row in range(len(pixels)))
     near = find_near_images(pixels, [group[0] for group in images])
-    texts = group_equal(map(fold, prompts))
-    near_texts = find_near_prompts([prompts[group[0]] for group in texts])
+    texts = group_equal(hashlib.blake2b(fold(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest() for prompt in prompts)
+    near_texts = find_near_prompts(Selected(prompts, [group[0] for group in texts]))
     return Duplicates(
         count_groups(images, subjects, splits),
         count_groups(_merged(images, near.labels), subjects, splits),
