@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
-_BLOCK_ELEMENTS = 2**23  # 32 MiB of float32 at once: 2,048 images of 64 pixels a side, 32 of 512
+_BLOCK_ELEMENTS = 2**21  # 8 MiB of float32 at once: 512 images of 64 pixels a side, 8 of 512
 
 
 class Rows(Protocol):

@@ -16,6 +16,7 @@ from torch import Tensor
 from cxrguard.rows import Rows, block_rows
 
 MIN_NULL = 100
+_SAMPLE_BLOCKS = 4  # each part of the samples is one more reading of all training images
 
 
 def nearest(
@@ -42,7 +43,7 @@ def nearest(
     if len(training) == 0:
         raise ValueError("no training image to be nearest to")
     parts = []
-    for part in samples.split(min(chunk, block_rows(samples))):
+    for part in samples.split(min(chunk, _SAMPLE_BLOCKS * block_rows(samples))):
         parts.append(_nearest_of_part(part, training))
         if on_part:
             on_part(len(part))
