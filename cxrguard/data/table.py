@@ -118,13 +118,14 @@ def _read_jsonl(path: Path, table: Table) -> Iterator[Row]:
 
 
 def _read_parquet(path: Path, table: Table) -> Iterator[Row]:
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # here: only this ending needs it
+    from cxrguard.tables.parquet_table import open_parquet  # here: only this ending needs pyarrow
 
     try:
-        with pq.ParquetFile(path) as file:
-            table.columns = [name for name in file.schema_arrow.names if not _INDEX.fullmatch(name)]
+        file, schema = open_parquet(path)
+        with file:
+            table.columns = [name for name in schema.names if not _INDEX.fullmatch(name)]
             row = 0
-            for batch in file.iter_batches(_PARQUET_ROWS):
+            for batch in file.iter_batches(_PARQUET_ROWS, use_threads=False):
                 for values in batch.to_pylist():
                     row += 1
                     yield row, values

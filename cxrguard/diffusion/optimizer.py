@@ -25,7 +25,7 @@ def build_optimizer(
         parameters: what is trained.
         learning_rate: of a step.
         weight_decay: decoupled from the gradient.
-        fused: AdamW in one pass over the weights, some four times faster on a CPU. Not for mixed precision, which clips
+        fused: AdamW in one pass over the weights, which saves time. Not for mixed precision, which clips
             gradients before such a step could scale them back, nor for Opacus.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -16,6 +17,20 @@ from cxrguard.tables.text_table import TextBatch
 _GROUP_ROWS = 65_536
 _GROUP_BYTES = 16_000_000
 _KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, pa.Schema]:
+    """The file and its schema. Without pre-buffering and with a small buffer: else a whole row group is held in memory.
+
+    Raises:
+        BadInputError: it is no Parquet file, or cannot be read.
+
+    """
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
+        return file, file.schema_arrow
+    except (pa.ArrowException, OSError):  # their text may quote data
+        raise BadInputError(f"{path}: not a readable Parquet file.") from None
 
 
 class ParquetBatch(Batch):
@@ -46,12 +61,7 @@ class ParquetReader:
         return self._rows_read, self._n_rows
 
     def __iter__(self) -> Iterator[Batch]:
-        try:
-            # Without pre-buffering and with a small buffer: else a whole row group is held.
-            file = pq.ParquetFile(self._path, pre_buffer=False, buffer_size=1 << 16)
-            schema = file.schema_arrow
-        except (pa.ArrowException, OSError):
-            raise BadInputError(f"{self._path}: not a readable Parquet file.") from None
+        file, schema = open_parquet(self._path)
         with file:
             self._check(schema)
             self._n_rows = file.metadata.num_rows
